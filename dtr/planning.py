@@ -1,0 +1,114 @@
+"""Which runs a scale trains, and the settings of each stage for one of them. Free of torch."""
+
+from dtr.config import (
+    BackboneSettings,
+    Protocol,
+    RoutingSettings,
+    Scale,
+    TrainSettings,
+)
+from dtr.errors import Refusal
+from dtr.experiments import RUNS, SLOTS, Run
+
+PAPER_ITERATIONS = {  # of one run on each slot; multi-experts and the 2M run differ from it
+    "unconditional": 100_000,
+    "class_conditional": 400_000,
+    "text_conditional": 400_000,
+    "pixel_unconditional": 100_000,
+    "pixel_class_conditional": 400_000,
+}
+
+
+def all_runs(scale: Scale) -> dict[str, Run]:
+    """The paper's runs and the scale's own, by id."""
+    return {run.id: run for run in (*RUNS, *scale.extra_runs)}
+
+
+def selected_runs(scale: Scale) -> dict[str, Run]:
+    """The runs this scale trains: those its targets need and can have, and its own."""
+    return {
+        run.id: run for run in all_runs(scale).values() if reason_not_run(scale, run) is None
+    }
+
+
+def reason_not_run(scale: Scale, run: Run) -> str | None:
+    """Why `run` is not part of this scale, as the report prints it; None if it is."""
+    if (reason := scale.why_not(run)) is not None:
+        return reason
+    if run in scale.extra_runs or any(run.needed_by(target) for target in scale.targets):
+        return None
+    return f"not among the targets of the {scale.scale} scale ({', '.join(scale.targets)})"
+
+
+def find_run(scale: Scale, run_id: str) -> Run:
+    """The run called `run_id`, refused with its reason if this scale does not train it."""
+    run = all_runs(scale).get(run_id)
+    if run is None:
+        raise Refusal(f"run {run_id!r}: unknown; the runs are listed in dtr/experiments.py")
+    if (reason := reason_not_run(scale, run)) is not None:
+        raise Refusal(f"run {run_id!r}: {reason}")
+    return run
+
+
+def training_steps(scale: Scale, run: Run) -> int:
+    """Steps that stand for the run's iterations, in the proportion of its slot."""
+    return round(scale.slots[run.slot].steps * run.iterations / PAPER_ITERATIONS[run.slot])
+
+
+def routing_settings(scale: Scale, run: Run) -> RoutingSettings:
+    """The run's routing with the scale's constants; `none` depends on none of them."""
+    if run.routing == "none":
+        return RoutingSettings(type="none")
+    beta = scale.routing.beta if run.beta is None else run.beta
+    return RoutingSettings(
+        type=run.routing,
+        beta=beta,
+        alpha=run.alpha,
+        variant=scale.routing.variant if run.routing == "dtr" else None,
+        clusters=run.clusters,
+        seed=scale.routing.seed if run.routing == "random" else None,
+    )
+
+
+def backbone_settings(scale: Scale, run: Run) -> BackboneSettings:
+    """The run's network: the preset's size on the slot's latents and labels."""
+    slot = scale.slots[run.slot]
+    autoencoder = scale.autoencoders[slot.autoencoder]
+    resolution = scale.datasets[slot.dataset].resolution
+    return BackboneSettings(
+        family="dit",
+        input_size=resolution // autoencoder.downsampling,
+        in_channels=autoencoder.latent_channels,
+        num_classes=slot.num_classes,
+        label_dropout=0.0 if SLOTS[run.slot][1] == "none" else scale.training.label_dropout,
+        **scale.backbones[run.backbone].plain(),
+    )
+
+
+def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
+    """Everything the training of `run` with `seed` depends on, except the data's content."""
+    return TrainSettings(
+        seed=seed,
+        backbone=backbone_settings(scale, run),
+        routing=routing_settings(scale, run),
+        weighting=run.weighting,
+        timesteps=run.timesteps,
+        diffusion=scale.diffusion,
+        training=scale.training,
+    )
+
+
+def protocol(scale: Scale, slot_name: str) -> Protocol:
+    """How models of a slot are sampled and measured at this scale."""
+    slot, evaluation = scale.slots[slot_name], scale.evaluation
+    return Protocol(
+        dataset=slot.dataset,
+        autoencoder=slot.autoencoder,
+        extractor=slot.extractor,
+        guidance=None if SLOTS[slot_name][1] == "none" else evaluation.guidance,
+        **{
+            name: getattr(evaluation, name)
+            for name in Protocol.model_fields
+            if name in type(evaluation).model_fields and name != "guidance"
+        },
+    )

@@ -1,0 +1,31 @@
+"""Stateless randomness: every draw is a function of a seed and of what it is drawn for.
+
+Philox is keyed with 128 bits of a hash, so streams do not collide the way 32-bit seeds do
+over 50,000 images, and there is no generator state to save in a checkpoint.
+"""
+
+import hashlib
+
+import numpy as np
+
+
+def generator(*key: int | str) -> np.random.Generator:
+    """A generator whose stream depends on `key` alone, e.g. `generator(seed, "noise", step)`."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+
+def epoch_permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order in which epoch `epoch` visits `size` items: [size] int64."""
+    return generator(seed, "order", epoch).permutation(size)
+
+
+def batch_indices(seed: int, step: int, *, size: int, batch_size: int) -> np.ndarray:
+    """Items of training step `step` (0-based): [batch_size] int64.
+
+    Epochs are shuffled anew and their incomplete last batch is dropped, as in the authors' loader.
+    """
+    per_epoch = size // batch_size
+    epoch, position = divmod(step, per_epoch)
+    order = epoch_permutation(seed, epoch, size)
+    return order[position * batch_size : (position + 1) * batch_size]
