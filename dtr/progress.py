@@ -1,0 +1,58 @@
+"""Progress of long work: a bar with rate and ETA on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Self
+
+from tqdm import tqdm
+
+PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+class Progress:
+    """Counts steps of one task; use as a context manager and call `advance` once per step."""
+
+    def __init__(self, title: str, total: int, *, done: int = 0) -> None:
+        self.title, self.total, self.done = title, total, done
+        self._start = self.done
+        self._begun = self._said = time.monotonic()
+        self._bar = None
+        self._values: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=self.total, initial=self.done, desc=self.title, unit="step", mininterval=0.5
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def rate(self) -> float:
+        """Steps per second since this process started."""
+        return (self.done - self._start) / max(time.monotonic() - self._begun, 1e-9)
+
+    def show(self, **values: float) -> None:
+        """Values (e.g. loss=0.3) to print beside the rate from now on."""
+        self._values |= values
+
+    def advance(self, count: int = 1) -> None:
+        """Record `count` more steps."""
+        self.done += count
+        if self._bar is not None:
+            shown = {name: f"{value:.4g}" for name, value in self._values.items()}
+            self._bar.set_postfix(shown, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self._said >= PLAIN_SECONDS or self.done >= self.total:
+            self._said = time.monotonic()
+            shown = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
+            remaining = (self.total - self.done) / self.rate
+            print(
+                f"{self.title}: {self.done}/{self.total}, {self.rate:.1f} steps/s, "
+                f"{remaining:.0f} s left{shown}",
+                file=sys.stderr,
+                flush=True,
+            )
