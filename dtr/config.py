@@ -204,9 +204,8 @@ class ExecutionSettings(Settings):
     """Where and in what portions the work is done; no result depends on it."""
 
     device: Literal["cpu", "cuda"]
-    checkpoint_every: Count
-    log_every: Count
-    runtime_minutes: Count
+    checkpoint_seconds: Count  # of work that a kill may cost
+    runtime_minutes: Count  # of one training job; longer runs go on in the next
 
 
 class BackboneSettings(Settings):

@@ -136,9 +136,7 @@ class Diffusion:
         step = self.reverse_step(torch.cat([predicted.detach(), v], dim=1), x_t, t)
         true_mean = self._posterior_mean(x0, x_t, t)
         true_log_variance = self._at("log_posterior_variance", t, x_t)
-        divergence = _mean(
-            gaussian_kl(true_mean, true_log_variance, step.mean, step.log_variance)
-        )
+        divergence = _mean(gaussian_kl(true_mean, true_log_variance, step.mean, step.log_variance))
         likelihood = _mean(binned_log_likelihood(x0, step.mean, 0.5 * step.log_variance))
         return mse, torch.where(t == 0, -likelihood, divergence) / math.log(2)
 

@@ -26,9 +26,7 @@ def all_runs(scale: Scale) -> dict[str, Run]:
 
 def selected_runs(scale: Scale) -> dict[str, Run]:
     """The runs this scale trains: those its targets need and can have, and its own."""
-    return {
-        run.id: run for run in all_runs(scale).values() if reason_not_run(scale, run) is None
-    }
+    return {run.id: run for run in all_runs(scale).values() if reason_not_run(scale, run) is None}
 
 
 def reason_not_run(scale: Scale, run: Run) -> str | None:
@@ -112,3 +110,50 @@ def protocol(scale: Scale, slot_name: str) -> Protocol:
             if name in type(evaluation).model_fields and name != "guidance"
         },
     )
+
+
+def baseline_run(scale: Scale, slot: str) -> Run | None:
+    """The unrouted, unweighted run of a slot whose untrained network is the control row."""
+    for run in selected_runs(scale).values():
+        if (run.slot, run.routing, run.weighting) == (slot, "none", "vanilla"):
+            return run
+    return None
+
+
+def evaluated_models(scale: Scale) -> list[tuple[Run, int, int]]:
+    """Every model that is sampled and measured: (run, seed, step); step 0 is the control."""
+    runs = selected_runs(scale).values()
+    models = [(run, seed, training_steps(scale, run)) for run in runs for seed in scale.seeds]
+    controls = [(baseline_run(scale, slot), scale.seeds[0], 0) for slot in used_slots(scale)]
+    return models + [control for control in controls if control[0] is not None]
+
+
+def measured_records(scale: Scale) -> list[str]:
+    """Path of the metrics record of every measured model and real-image control of the scale."""
+    places = [
+        (run.slot, f"runs/{run.id}/seed{seed}/step{step}")
+        for run, seed, step in evaluated_models(scale)
+    ]
+    places += [(slot, f"controls/{slot}/real") for slot in used_slots(scale)]
+    return [
+        f"{scale.results}/{place}/metrics/{protocol(scale, slot).id}.json" for slot, place in places
+    ]
+
+
+def used_slots(scale: Scale) -> list[str]:
+    """Slots that at least one selected run trains on, in the paper's order."""
+    used = {run.slot for run in selected_runs(scale).values()}
+    return [slot for slot in SLOTS if slot in used]
+
+
+def milestones(scale: Scale, run: Run) -> list[int]:
+    """Steps at which the weights of `run` are wanted, ascending; each continues the one before."""
+    steps = {training_steps(scale, run)}
+    if baseline_run(scale, run.slot) == run:
+        steps.add(0)
+    return sorted(steps)
+
+
+def lineage(scale: Scale, run: Run) -> Run:
+    """The run whose work directory `run` shares: the one it extends, or itself."""
+    return run if run.extends is None else lineage(scale, all_runs(scale)[run.extends])

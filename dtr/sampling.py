@@ -78,9 +78,7 @@ def sample_latents(
             output = guided_output(
                 model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
             )
-        reverse = chain.reverse_step(
-            output, x, torch.full_like(y, step), clamp=protocol.x0_clamp
-        )
+        reverse = chain.reverse_step(output, x, torch.full_like(y, step), clamp=protocol.x0_clamp)
         x = reverse.mean
         if step > 0:
             noise = streams.noise(shape).to(device)
@@ -110,9 +108,7 @@ def sample_shard(
     latents, labels = [], []
     with Progress(title, count) as progress:
         for indices in batches(first, count, batch_size):
-            x, y = sample_latents(
-                model, diffusion, protocol, indices, shape=shape, device=device
-            )
+            x, y = sample_latents(model, diffusion, protocol, indices, shape=shape, device=device)
             latents.append(x)
             labels.append(y.cpu().numpy())
             progress.advance(len(indices))

@@ -1,4 +1,4 @@
-"""Training one run: every step is a function of (seed, step), so any kill can be resumed exactly."""
+"""Training one run: a step is a function of (seed, step), so any kill can be resumed exactly."""
 
 import os
 import signal

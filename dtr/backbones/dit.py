@@ -110,7 +110,7 @@ class Block(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, z: Tensor, c: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Eq. 5 without masks; Eq. 8 with (m, 1 - m): y = u + MSA(u), u = m z; y + FFN(y) + (1-m) z.
+        """Eq. 5 without masks; with (m, 1-m) Eq. 8: u = m z, y = u + MSA(u), y + FFN(y) + (1-m) z.
 
         z: [B, N, C] residual stream; c: [B, C] conditioning; m: [B, 1, C] float32 of 0 and 1.
         """

@@ -153,7 +153,7 @@ def load_autoencoder(folder: Path, device: str = "cpu"):
 
 @torch.inference_mode()
 def encode(model, images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """uint8 [n, H, W, 3] -> posterior mean and log-variance, each float32 [n, C, h, w], unscaled."""
+    """Posterior mean and log-variance of uint8 [n, H, W, 3]: two float32 [n, C, h, w], unscaled."""
     posteriors = [
         model.posterior(to_network(images[start : start + CHUNK]))
         for start in range(0, len(images), CHUNK)
@@ -164,7 +164,5 @@ def encode(model, images: np.ndarray) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def decode(model, latents: Tensor, scale_factor: float) -> np.ndarray:
     """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3]."""
-    parts = [
-        to_images(model.decode(part / scale_factor)) for part in latents.split(CHUNK)
-    ]
+    parts = [to_images(model.decode(part / scale_factor)) for part in latents.split(CHUNK)]
     return np.concatenate(parts)

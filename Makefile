@@ -1,0 +1,48 @@
+# Everything runs in .venv, which is made on first use; a second call installs nothing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SCALE := workflow/config/digits.yaml
+PAGE := results/digits/report/index.html
+
+# The rules of the workflow call `python`: this makes it the environment's.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce report test lint clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do it when needed)
+
+reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale
+	@$(RUN) snakemake --cores all
+	@echo "The report: $(PAGE)"
+
+report: $(STAMP)  ## Build the page from the results that exist now, without starting anything
+	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \
+	python -m dtr report --settings "$$settings"
+
+test: $(STAMP)  ## Run all tests
+	@$(RUN) python -m pytest
+
+lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) snakefmt --check Snakefile workflow
+	@$(RUN) snakemake --lint
+
+clean:  ## Remove .venv and caches; results and checkpoints stay
+	rm -rf $(VENV) dtr.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./results -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml envs/constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and \
+	"Python 3.11 or newer is needed, $(PYTHON) is %s; try: make PYTHON=python3.12" % v or 0)'
+	@echo "Installing the pinned dependencies into $(VENV): a few minutes, this once"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c envs/constraints.txt -e '.[dev]'
+	@touch $@

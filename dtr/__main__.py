@@ -1,0 +1,7 @@
+"""`python -m dtr <verb>`."""
+
+import sys
+
+from dtr.cli import main
+
+sys.exit(main())

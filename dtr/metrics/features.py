@@ -1,0 +1,120 @@
+"""Feature files: what the metrics need of a set of images, written once per set.
+
+A file holds `features` float32 [n, d], `logits` float32 [n, classes], `extractor` (SHA-256 of the
+network's weights) and, where the images have classes, `labels` int64 [n].
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from dtr.data.datasets import ImageDataset
+from dtr.errors import Refusal
+from dtr.files import read_json, replacing
+
+
+@dataclass(frozen=True)
+class Features:
+    """A set of images as the metrics see it; rows belong to images."""
+
+    features: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray | None
+    extractor: str
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, positions: np.ndarray) -> "Features":
+        """The images at `positions`, in that order."""
+        labels = None if self.labels is None else self.labels[positions]
+        return Features(self.features[positions], self.logits[positions], labels, self.extractor)
+
+
+def write_sample_features(
+    samples: Path, extractor_folder: Path, out: Path, *, device: str = "cpu"
+) -> None:
+    """Features of one sample file (`arr_0` uint8 [n, H, W, 3], `labels` [n] if any) -> `out`."""
+    arrays = _read(samples)
+    if "arr_0" not in arrays:
+        raise Refusal(f"{samples}: no array 'arr_0' (found: {', '.join(arrays) or 'nothing'})")
+    _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device)
+
+
+def write_reference_features(
+    dataset: ImageDataset,
+    extractor_folder: Path,
+    out: Path,
+    *,
+    split: str = "train",
+    device: str = "cpu",
+) -> None:
+    """Features of the real images of one split, in the order of `positions(split)` -> `out`."""
+    rows = dataset.positions(split)
+    _write(np.asarray(dataset.images[rows]), dataset.labels()[rows], extractor_folder, out, device)
+
+
+def load_features(paths: Sequence[Path]) -> Features:
+    """The images of several feature files one after the other; damaged ones are refused."""
+    if not paths:
+        raise Refusal("feature files: none given, at least one is needed")
+    parts = [_load(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        same_extractor(part, parts[0], where=path)
+        if (part.labels is None) != (parts[0].labels is None):
+            raise Refusal(f"{path}: labels in some files only ({paths[0]} differs)")
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("features", "logits")
+    }
+    labels = None
+    if parts[0].labels is not None:
+        labels = np.concatenate([part.labels for part in parts])
+    return Features(**joined, labels=labels, extractor=parts[0].extractor)
+
+
+def same_extractor(first: Features, second: Features, *, where: Path) -> None:
+    """Refuse features of two different sets of extractor weights: they live in other spaces."""
+    if first.extractor != second.extractor:
+        raise Refusal(
+            f"{where}: features of extractor weights {first.extractor[:12]}, "
+            f"the others are of {second.extractor[:12]}; extract them with one extractor"
+        )
+
+
+def _load(path: Path) -> Features:
+    arrays = _read(path)
+    missing = [
+        field.name
+        for field in fields(Features)
+        if field.name != "labels" and field.name not in arrays
+    ]
+    if missing:
+        raise Refusal(f"{path}: no array {missing[0]!r}; it is not a feature file")
+    arrays["extractor"] = str(arrays["extractor"])
+    return Features(**{field.name: arrays.get(field.name) for field in fields(Features)})
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise Refusal(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refusal(f"{path}: not readable as npz ({error})") from None
+
+
+def _write(images, labels, extractor_folder: Path, out: Path, device: str) -> None:
+    from dtr.metrics.extractors import extract, load_extractor
+
+    extractor = load_extractor(extractor_folder, device)
+    arrays = extract(extractor, images)
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels, dtype=np.int64)
+    weights = read_json(extractor_folder / "record.json")["weights_sha256"]
+    with replacing(out) as temporary:
+        np.savez(temporary, extractor=np.array(weights), **arrays)

@@ -1,0 +1,57 @@
+"""The record of one measured model: written whatever happened, so that no cell blocks the page."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dtr.config import Protocol
+from dtr.errors import Refusal
+from dtr.files import read_json, write_json
+from dtr.metrics.evaluate import measure_files, measure_real
+from dtr.provenance import provenance
+
+
+def write_record(
+    out: Path,
+    protocol: Protocol,
+    *,
+    slot: str,
+    reference: Path,
+    bootstrap: int,
+    model: Path | None = None,
+    shards: Sequence[Path] = (),
+) -> None:
+    """Write the metrics of a model's feature files; of real images where `model` is None.
+
+    A diverged run gets a record without metrics; features that cannot be measured one with
+    status "failed" and the reason.
+    """
+    started = time.perf_counter()
+    train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
+    if model is not None:
+        train = read_json(model / "train.json")
+    status, reason, metrics = train["status"], train["reason"], []
+    if status == "ok":
+        try:
+            if model is None:
+                metrics = measure_real(reference, protocol, bootstrap=bootstrap)
+            else:
+                metrics = measure_files(shards, reference, protocol, bootstrap=bootstrap)
+        except Refusal as refusal:
+            status, reason = "failed", str(refusal)
+    write_json(
+        out,
+        {
+            "run": train["run"],
+            "slot": slot,
+            "seed": train["seed"],
+            "step": train["step"],
+            "status": status,
+            "reason": reason,
+            "protocol": protocol.plain(),
+            "protocol_id": protocol.id,
+            "metrics": metrics,
+            "provenance": provenance(),
+            "wall_seconds": time.perf_counter() - started,
+        },
+    )

@@ -1,0 +1,234 @@
+"""One table cell: the paper's value, the reproduced one with its interval, or why there is none."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dtr.analysis.complexity import paper_gflops, parameter_count
+from dtr.config import Scale
+from dtr.planning import (
+    all_runs,
+    protocol,
+    reason_not_run,
+    training_steps,
+)
+from dtr.reporting.layout import Group, RowSpec
+from dtr.reporting.published import UNKNOWN, complexity_of, value_of
+from dtr.reporting.records import Records
+
+NAMES = {  # metric: (heading, direction in which it improves, decimals)
+    "fid": ("FID", "lower", 2),
+    "fid-clean": ("FID, second engine", "lower", 2),
+    "kid": ("KID", "lower", 4),
+    "inception_score": ("IS", "higher", 2),
+    "precision": ("Precision", "higher", 2),
+    "recall": ("Recall", "higher", 2),
+    "recognised": ("Recognised", "higher", 3),
+    "iterations": ("Iterations", "", 0),
+    "parameters_millions": ("Parameters (M)", "", 0),
+    "gflops": ("GFLOPs", "", 2),
+    "iterations_per_second": ("Iterations/s", "", 2),
+}
+QUOTED = "cited:"
+
+
+@dataclass
+class Cell:
+    """`status`: measured, computed, pending, not run, diverged, failed, broken, outdated, quoted.
+
+    An empty status is a cell that the paper does not have. `paper` is None where it has no value,
+    NaN where the value is unknown. `low` and `high` bound `value` as `interval` says.
+    """
+
+    metric: str = ""
+    status: str = ""
+    reason: str = ""
+    run: str = ""
+    paper: float | None = None
+    source: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    n: int | None = None
+    seeds: tuple[int, ...] = ()
+    measured_as: str = ""
+    protocol_id: str = ""
+    best_paper: bool = False
+    best_value: bool = False
+
+    @property
+    def paper_text(self) -> str:
+        if self.paper is None:
+            return ""
+        return UNKNOWN if math.isnan(self.paper) else format_value(self.metric, self.paper)
+
+    @property
+    def value_text(self) -> str:
+        return "" if self.value is None else format_value(self.metric, self.value)
+
+    @property
+    def interval_text(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        low, high = format_value(self.metric, self.low), format_value(self.metric, self.high)
+        return f"[{low}, {high}]"
+
+    @property
+    def details(self) -> str:
+        """What stands behind the cell, in one line."""
+        parts = [f"paper: {self.paper_text} ({self.source})" if self.source else ""]
+        if self.status == "measured":
+            seeds = f", seed {', '.join(map(str, self.seeds))}" if self.seeds else ""
+            parts += [f"{self.measured_as}, n = {self.n:,}{seeds}"]
+            parts += [f"{self.interval} {self.interval_text}" if self.interval_text else ""]
+            parts += [f"protocol {self.protocol_id}"]
+        elif self.status:
+            parts += [self.status + (f": {self.reason}" if self.reason else "")]
+        if self.status == "measured":
+            parts += [self.reason]
+        return " · ".join(part for part in (*parts, self.run) if part)
+
+
+def format_value(metric: str, value: float) -> str:
+    """A value with the decimals of its metric, those the paper prints."""
+    return f"{value:,.{NAMES.get(metric, ('', '', 3))[2]}f}".replace("-", "−")
+
+
+def paper_cell(row: RowSpec, group: Group, metric: str) -> Cell:
+    """The cell as the paper has it; without a status where it has none."""
+    run = row.runs.get(group.slot, "")
+    if row.complexity is not None:
+        found = complexity_of(*row.complexity, metric)
+    elif run and metric == "iterations":
+        found = value_of(group.panel, run, "fid", iterations=row.iterations)
+        found = found | {"value": found["iterations"]} if found else None
+    else:
+        found = value_of(group.panel, run, metric, iterations=row.iterations) if run else None
+    if found is None:
+        return Cell(metric)
+    value = math.nan if found["value"] is None else float(found["value"])
+    return Cell(metric, "pending", run=run, paper=value, source=found["provenance"] or UNKNOWN)
+
+
+def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
+    """Fill in what this repository has for the cell: measured, computed, or a status."""
+    if not cell.status:
+        return cell
+    if cell.run.startswith(QUOTED):
+        cell.status, cell.reason = "quoted", "not trained by the paper's authors either"
+        return cell
+    if cell.metric in ("gflops", "parameters_millions"):
+        return _computed(cell, row)
+    if cell.metric == "iterations_per_second":
+        cell.status, cell.reason = "not run", "not measured yet"
+        return cell
+    if cell.metric == "iterations":
+        return _length(cell, group, records.scale)
+    return _measured(cell, group, records, step_of(records.scale, cell.run, group.slot))
+
+
+def step_of(scale: Scale, run_key: str, slot: str) -> int | None:
+    """The last training step at this scale of the run or runs behind a cell."""
+    run = all_runs(scale).get(run_key.split("+")[0])
+    if run is None or slot not in scale.slots:
+        return None
+    return training_steps(scale, run)
+
+
+def _computed(cell: Cell, row: RowSpec) -> Cell:
+    """Size and cost of the paper's own architecture, whatever the scale trains."""
+    backbone, routed, copies = row.network
+    if cell.metric == "gflops":
+        cell.value = paper_gflops(backbone, routed)
+    else:
+        cell.value = copies * parameter_count(backbone) / 1e6
+    cell.status, cell.reason = "computed", f"counted for the paper's {backbone}, at any scale"
+    return cell
+
+
+def _length(cell: Cell, group: Group, scale: Scale) -> Cell:
+    steps = step_of(scale, cell.run, group.slot)
+    reason = _reason_not_run(scale, cell.run)
+    if steps is None or reason is not None:
+        cell.status, cell.reason = "not run", reason or "the slot is not filled"
+    else:
+        cell.value, cell.status = steps, "computed"
+        cell.reason = f"training steps at the {scale.scale} scale"
+    return cell
+
+
+def _reason_not_run(scale: Scale, run_key: str) -> str | None:
+    known = all_runs(scale)
+    reasons = (reason_not_run(scale, known[run]) for run in run_key.split("+") if run in known)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def rows_of(records: Records, run: str, slot: str, step: int | None) -> pd.DataFrame:
+    """The metrics rows of one model under the slot's present protocol and the scale's seeds."""
+    scale, frame = records.scale, records.frame
+    if slot not in scale.slots or step is None:
+        return frame[:0]
+    return frame[
+        (frame["kind"] == "metrics")
+        & (frame["run"] == run)
+        & (frame["step"] == step)
+        & (frame["protocol_id"] == protocol(scale, slot).id)
+        & frame["seed"].isin(scale.seeds)
+    ]
+
+
+def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> Cell:
+    scale = records.scale
+    rows = rows_of(records, cell.run, group.slot, step)
+    for seed in sorted(set(rows["seed"])):
+        if reason := records.outdated(cell.run, seed, step):
+            cell.status, cell.reason = "outdated", reason
+            rows = rows[rows["seed"] != seed]
+    if fill_from(cell, rows, records, group.slot) or cell.status == "outdated":
+        return cell
+    trained = records.frame[
+        (records.frame["kind"] == "train")
+        & (records.frame["run"] == cell.run)
+        & (records.frame["step"] == (-1 if step is None else step))
+        & records.frame["seed"].isin(scale.seeds)
+        & (records.frame["status"] != "ok")
+    ]
+    if len(trained):
+        cell.status, cell.reason = trained.iloc[0]["status"], trained.iloc[0]["reason"]
+    elif (reason := _reason_not_run(scale, cell.run)) is not None:
+        cell.status, cell.reason = "not run", reason
+    else:
+        cell.status, cell.reason = "pending", "no metrics record yet"
+    return cell
+
+
+def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bool:
+    """Put the mean over seeds of the cell's metric into it; whether any record spoke of it."""
+    if rows.empty:
+        return False
+    asked = f"{cell.metric}@{records.scale.slots[slot].extractor}"
+    good = rows[(rows["status"] == "ok") & (rows["metric"] == asked)].sort_values("seed")
+    bad = rows[rows["status"] != "ok"]
+    if good.empty:
+        if len(bad):
+            cell.status, cell.reason = bad.iloc[0]["status"], bad.iloc[0]["reason"]
+        else:
+            cell.status, cell.reason = "pending", f"the record has no {asked}"
+        return True
+    cell.status, cell.measured_as = "measured", asked
+    cell.value, cell.n = float(good["value"].mean()), int(good["n"].min())
+    cell.seeds = tuple(int(seed) for seed in good["seed"] if seed >= 0)
+    cell.protocol_id = good.iloc[0]["protocol_id"]
+    if len(good) > 1:
+        cell.low, cell.high = float(good["value"].min()), float(good["value"].max())
+        cell.interval = f"range over {len(good)} seeds"
+    elif not math.isnan(good.iloc[0]["low"]) and not math.isnan(good.iloc[0]["high"]):
+        cell.low, cell.high = float(good.iloc[0]["low"]), float(good.iloc[0]["high"])
+        cell.interval = "bootstrap interval of one seed"
+    wanted = len(records.scale.seeds)
+    if cell.seeds and len(good) < wanted:
+        missing = f"; {bad.iloc[0]['status']} for another" if len(bad) else ""
+        cell.reason = f"{len(good)} of {wanted} seeds{missing}"
+    return True

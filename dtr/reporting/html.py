@@ -1,0 +1,219 @@
+"""The report: one self-contained page from whatever records exist now; nothing is started."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from dtr.config import Scale
+from dtr.errors import Refusal
+from dtr.experiments import SLOTS
+from dtr.files import canonical_json, write_text
+from dtr.planning import protocol, selected_runs
+from dtr.reporting.cells import NAMES, format_value
+from dtr.reporting.figures import MASK_CHANNELS, build_figures
+from dtr.reporting.published import published
+from dtr.reporting.records import Records
+from dtr.reporting.samples import build_sheets
+from dtr.reporting.tables import build_tables, summary, write_tables
+
+SOURCES = Path(__file__).parents[2] / "report"
+NEEDED = ("page.html.j2", "style.css", "page.js", "captions.yaml", "discrepancies.yaml")
+RAW_FOLDERS = ("tables", "figures", "runs", "controls", "data")
+
+
+def build_report(scale: Scale) -> Path:
+    """Write tables/, figures/ and report/index.html below `scale.results`; returns the page."""
+    for name in NEEDED:
+        if not (SOURCES / name).is_file():
+            raise Refusal(f"{SOURCES / name}: missing; the page is built from a repository clone")
+    root = Path(scale.results)
+    records = Records(scale)
+    tables = build_tables(scale, records)
+    write_tables(tables, root / "tables")
+    page = root / "report" / "index.html"
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            scale=scale,
+            tables=tables,
+            pictures=build_figures(records, root / "figures"),
+            sheets=build_sheets(records, root / "figures"),
+            counts=summary(tables),
+            **_overview(scale, records),
+            **_texts(scale),
+            measurements=_measurements(records),
+            trainings=_trainings(records),
+            problems=_problems(records),
+            machines=_machines(records),
+            protocols=_protocols(scale),
+            slots=SLOTS,
+            folders=[name for name in RAW_FOLDERS if (root / name).is_dir()],
+        )
+    )
+    write_text(page, text)
+    return page
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(SOURCES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    environment.globals["asset"] = lambda name: Markup((SOURCES / name).read_text("utf-8"))
+    environment.globals["svg"] = Markup
+    return environment
+
+
+def _texts(scale: Scale) -> dict[str, Any]:
+    captions = yaml.safe_load((SOURCES / "captions.yaml").read_text("utf-8"))
+    kinds = {scale.datasets[slot.dataset].kind for slot in scale.slots.values()}
+    fill = {"channels": MASK_CHANNELS, "beta": scale.routing.beta}
+    for figure in captions["figures"].values():
+        figure["caption"] = figure["caption"].format(**fill)
+    return {
+        "captions": captions,
+        "notices": [text for kind, text in captions["notices"].items() if kind in kinds],
+        "discrepancies": yaml.safe_load((SOURCES / "discrepancies.yaml").read_text("utf-8")),
+        "published": published(),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 20 s, 2 h 05 min."""
+    if math.isnan(seconds):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _overview(scale: Scale, records: Records) -> dict[str, Any]:
+    """What was run, on what, and for how long."""
+    trained = records.final_trainings()
+    measured = records.metrics.values()
+    provenances = [record.provenance for record in (*trained, *measured)]
+    devices = Counter(
+        place.get("cpu") if place.get("device") == "cpu" else place.get("device")
+        for place in provenances
+    )
+    return {
+        "selected": selected_runs(scale),
+        "trained": trained,
+        "devices": [str(device) for device in devices if device],
+        "train_seconds": _total(record.wall_seconds for record in trained),
+        "metric_seconds": _total(record.wall_seconds for record in measured),
+        "created": max((str(place.get("created", "")) for place in provenances), default=""),
+    }
+
+
+def _total(seconds: Iterable[float]) -> float:
+    return sum(value for value in seconds if not math.isnan(value))
+
+
+def _measurements(records: Records) -> dict[str, Any]:
+    """Every metrics record as a row: its metrics side by side, whatever its protocol."""
+    frame = records.frame[records.frame["kind"] == "metrics"]
+    names = [name for name in dict.fromkeys(frame["metric"]) if name]
+    order = list(NAMES)
+    names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
+    present = {protocol(records.scale, slot).id for slot in records.scale.slots}
+    rows = []
+    for path, part in frame.groupby("path", sort=False):
+        first = part.iloc[0].to_dict()
+        values = {
+            row["metric"]: _value_cell(row) for row in part.to_dict("records") if row["metric"]
+        }
+        rows.append(first | {"values": values, "path": path})
+        rows[-1]["current"] = first["protocol_id"] in present
+    return {"names": names, "rows": rows}
+
+
+def _position(name: str, order: list[str]) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _value_cell(row: dict[str, Any]) -> dict[str, Any]:
+    metric = row["metric"].split("@")[0]
+    bounds = [row["low"], row["high"]]
+    interval = (
+        ""
+        if any(map(math.isnan, bounds))
+        else ", ".join(format_value(metric, bound) for bound in bounds)
+    )
+    return {
+        "text": format_value(metric, row["value"]),
+        "value": row["value"],
+        "interval": f"[{interval}]" if interval else "",
+        "n": int(row["n"]),
+    }
+
+
+def _trainings(records: Records) -> list[dict[str, Any]]:
+    rows = []
+    for path, record in records.trainings.items():
+        provenance = record.provenance
+        rows.append(
+            {
+                "path": path,
+                "record": record,
+                "commit": str(provenance.get("commit") or "unknown")[:10],
+                "dirty": bool(provenance.get("dirty")),
+                "outdated": records.outdated(record.run, record.seed, record.step),
+                "loss": record.history[-1].mse if record.history else math.nan,
+            }
+        )
+    return rows
+
+
+def _problems(records: Records) -> list[tuple[str, str]]:
+    """Records that are not used, with the reason."""
+    outdated = {
+        path: reason
+        for path, record in records.trainings.items()
+        if (reason := records.outdated(record.run, record.seed, record.step))
+    }
+    return sorted((records.broken | outdated).items())
+
+
+def _machines(records: Records) -> list[dict[str, Any]]:
+    """The distinct provenances of all records, without their time, and how many share each."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in (*records.trainings.values(), *records.metrics.values()):
+        fixed = {key: value for key, value in record.provenance.items() if key != "created"}
+        if fixed:
+            entry = found.setdefault(
+                canonical_json(fixed), {"provenance": fixed, "count": 0, "times": []}
+            )
+            entry["count"] += 1
+            entry["times"].append(str(record.provenance.get("created", "")))
+    return list(found.values())
+
+
+def _protocols(scale: Scale) -> list[dict[str, Any]]:
+    """Per slot, each field of the protocol beside what the paper did."""
+    described = []
+    for slot in (name for name in SLOTS if name in scale.slots):
+        ours = protocol(scale, slot)
+        paper = published()["eval_protocols"]
+        theirs = paper["shared"] | paper.get(slot, {}) | {"dataset": SLOTS[slot][0]}
+        theirs["extractor"] = theirs.get("evaluator")
+        if SLOTS[slot][1] == "none":
+            theirs["guidance"] = "none (unconditional)"
+        fields = ours.plain() | {"reference": "training images of the dataset"}
+        rows = [(name, value, theirs.get(name)) for name, value in fields.items()]
+        described.append({"slot": slot, "id": ours.id, "rows": rows})
+    return described

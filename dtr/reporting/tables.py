@@ -1,0 +1,279 @@
+"""Tables 1-8 as the paper lays them out, from one source: HTML, CSV, Markdown and LaTeX."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from dtr.config import Scale
+from dtr.experiments import SLOTS, Run
+from dtr.files import write_text
+from dtr.planning import baseline_run, protocol
+from dtr.reporting.cells import (
+    NAMES,
+    QUOTED,
+    Cell,
+    fill_from,
+    paper_cell,
+    resolve,
+    rows_of,
+)
+from dtr.reporting.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
+from dtr.reporting.published import value_of
+from dtr.reporting.records import Records
+
+ARROWS = {"lower": "↓", "higher": "↑", "": ""}
+
+
+@dataclass
+class Column:
+    """One column of values: its group, its metric and how it is measured here."""
+
+    group: Group
+    metric: str
+    heading: str
+    measured_as: str
+
+
+@dataclass
+class Row:
+    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control."""
+
+    labels: tuple[str, ...]
+    cells: list[Cell]
+    kind: str = "paper"
+
+
+@dataclass
+class Table:
+    """One table of the paper with what was reproduced of it."""
+
+    name: str
+    stubs: tuple[str, ...]
+    groups: list[tuple[Group, str, int]]  # with its heading and its number of columns
+    columns: list[Column]
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def number(self) -> str:
+        return self.name.removeprefix("table")
+
+    def bodies(self) -> list[tuple[str, list[Row]]]:
+        """The rows in runs of one kind, in order."""
+        return [(kind, list(rows)) for kind, rows in groupby(self.rows, key=lambda row: row.kind)]
+
+    def counts(self) -> Counter[str]:
+        """Cells of the paper by status; quoted ones and empty places are no cells."""
+        cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)
+        return Counter(cell.status for cell in cells if cell.status)
+
+    def reasons(self) -> list[tuple[str, str, int]]:
+        """(status, reason, cells) of what is not measured, most frequent first."""
+        found: Counter[tuple[str, str]] = Counter(
+            (cell.status, cell.reason)
+            for row in self.rows
+            for cell in row.cells
+            if cell.status not in ("", "measured", "computed", "quoted")
+        )
+        return [(*what, count) for what, count in found.most_common()]
+
+
+def build_tables(scale: Scale, records: Records) -> list[Table]:
+    """Tables 1-8 of the paper, filled with whatever records exist."""
+    return [_build(layout, scale, records) for layout in LAYOUTS]
+
+
+def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
+    columns = [
+        _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
+    ]
+    groups = [
+        (group, group.label or SLOTS[group.slot][0], len(group.metrics)) for group in layout.groups
+    ]
+    table = Table(layout.name, layout.stubs, groups, columns)
+    for row in layout.rows:
+        cells = [
+            resolve(paper_cell(row, column.group, column.metric), row, column.group, records)
+            for column in columns
+        ]
+        quoted = any(run.startswith(QUOTED) for run in row.runs.values())
+        table.rows.append(Row(row.labels, cells, "quoted" if quoted else "paper"))
+    for run in scale.extra_runs:
+        if run.needed_by(layout.name):
+            table.rows.append(_extra_row(table, run, records))
+    if layout is TABLE1:
+        table.rows += _control_rows(table, records)
+    _mark_best(table)
+    return table
+
+
+def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Column:
+    name, direction, _ = NAMES[metric]
+    if direction:
+        run = next(row.runs[group.slot] for row in layout.rows if group.slot in row.runs)
+        samples = (value_of(group.panel, run, metric) or {}).get("n_samples", 50_000)
+        if samples != 50_000:
+            name += f"-{samples // 1000}K"
+    measured_as = ""
+    if direction and group.slot in scale.slots:
+        measured_as = f"{metric}@{scale.slots[group.slot].extractor}"
+    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as)
+
+
+def _extra_row(table: Table, run: Run, records: Records) -> Row:
+    """A run of the scale's own in the columns of its slot; the paper has no value for it."""
+    spec = RowSpec((run.id,), {run.slot: run.id})
+    cells = []
+    for column in table.columns:
+        cell = Cell(column.metric)
+        if column.group.slot == run.slot and NAMES[column.metric][1]:
+            cell = resolve(Cell(column.metric, "pending", run=run.id), spec, column.group, records)
+        cells.append(cell)
+    return Row((run.id, *[""] * (len(table.stubs) - 1)), cells, "extra")
+
+
+def _control_rows(table: Table, records: Records) -> list[Row]:
+    """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
+    real, untrained = [], []
+    for column in table.columns:
+        slot = column.group.slot
+        baseline = baseline_run(records.scale, slot)
+        rows = rows_of(records, baseline.id if baseline else "", slot, 0)
+        untrained.append(_control(column, rows, records))
+        frame = records.frame
+        rows = frame[(frame["slot"] == slot) & (frame["run"] == "real")]
+        if slot in records.scale.slots:
+            rows = rows[rows["protocol_id"] == protocol(records.scale, slot).id]
+        real.append(_control(column, rows, records))
+    return [
+        Row(("real against real images",), real, "control"),
+        Row(("untrained network",), untrained, "control"),
+    ]
+
+
+def _control(column: Column, rows: pd.DataFrame, records: Records) -> Cell:
+    cell = Cell(column.metric)
+    if column.group.slot not in records.scale.slots:
+        return cell
+    if not fill_from(cell, rows, records, column.group.slot):
+        cell.status, cell.reason = "pending", "no record of this control yet"
+    return cell
+
+
+def _mark_best(table: Table) -> None:
+    """Mark the best printed value of each column, the paper's and ours apart; ties share it."""
+    for index, column in enumerate(table.columns):
+        direction = NAMES[column.metric][1]
+        if not direction:
+            continue
+        cells = [row.cells[index] for row in table.rows if row.kind != "control"]
+        best = min if direction == "lower" else max
+        known = [cell for cell in cells if cell.paper_text.replace(",", "")[:1].isdigit()]
+        if len(known) > 1:
+            top = best(known, key=lambda cell: cell.paper).paper_text
+            for cell in known:
+                cell.best_paper = cell.paper_text == top
+        measured = [cell for cell in cells if cell.status == "measured"]
+        if len(measured) > 1:
+            top = best(measured, key=lambda cell: cell.value).value_text
+            for cell in measured:
+                cell.best_value = cell.value_text == top
+
+
+def summary(tables: list[Table]) -> Counter[str]:
+    """Cells of all tables by status."""
+    return sum((table.counts() for table in tables), Counter())
+
+
+def plain_text(cell: Cell) -> str:
+    """A cell in one line: `paper / ours [low, high]`, or the status in place of ours."""
+    if not cell.status:
+        return "–"
+    ours = " ".join(part for part in (cell.value_text or cell.status, cell.interval_text) if part)
+    return f"{cell.paper_text} / {ours}" if cell.paper is not None else ours
+
+
+def to_csv(table: Table) -> str:
+    """One line per cell, with everything that is known about it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    fields = ("status", "reason", "run", "n", "measured_as", "protocol_id", "interval", "source")
+    values = ("paper", "value", "low", "high", "seeds")
+    writer.writerow(["table", "row", "kind", "dataset", "metric", *values, *fields])
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if not cell.status:
+                continue
+            paper = cell.paper_text if cell.paper_text == "unknown" else cell.paper
+            writer.writerow(
+                [table.name, " / ".join(filter(None, row.labels)), row.kind]
+                + [SLOTS[column.group.slot][0], cell.metric, paper, cell.value, cell.low]
+                + [cell.high, " ".join(map(str, cell.seeds))]
+                + [getattr(cell, name) for name in fields]
+            )
+    return out.getvalue()
+
+
+def _heading(table: Table, column: Column) -> str:
+    shared = column.group.label or len(table.groups) == 1
+    return column.heading if shared else f"{SLOTS[column.group.slot][0]} {column.heading}"
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table; the best values are bold."""
+    heads = [*table.stubs, *(_heading(table, column) for column in table.columns)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in table.rows:
+        cells = [_emphasised(cell, "**", "**").replace("|", "\\|") for cell in row.cells]
+        lines.append("| " + " | ".join([*row.labels, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _emphasised(cell: Cell, before: str, after: str) -> str:
+    text = plain_text(cell)
+    if cell.paper is not None and cell.status:
+        paper, ours = text.split(" / ", 1)
+        paper = f"{before}{paper}{after}" if cell.best_paper else paper
+        return f"{paper} / {before}{ours}{after}" if cell.best_value else f"{paper} / {ours}"
+    return f"{before}{text}{after}" if cell.best_value else text
+
+
+LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "–": "--"}
+LATEX |= {symbol: f"\\{symbol}" for symbol in "%&_#$"}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(symbol, symbol) for symbol in text)
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs tabular; each cell is `paper / ours`, the best values bold."""
+    stubs = len(table.stubs)
+    lines = [f"\\begin{{tabular}}{{{'l' * stubs}{'r' * len(table.columns)}}}", "\\toprule"]
+    spans, rules, start = [""] * stubs, [], stubs + 1
+    for _, heading, width in table.groups:
+        spans.append(f"\\multicolumn{{{width}}}{{c}}{{{_latex(heading)}}}")
+        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
+    heads = [*table.stubs, *(column.heading for column in table.columns)]
+    lines += [" & ".join(spans) + r" \\", " ".join(rules)]
+    lines += [" & ".join(map(_latex, heads)) + r" \\", "\\midrule"]
+    for before, row in zip([None, *table.rows], table.rows, strict=False):
+        if before is not None and row.kind != before.kind:
+            lines.append("\\midrule")
+        cells = [_emphasised(cell, "\x01", "\x02") for cell in row.cells]
+        line = " & ".join(map(_latex, (*row.labels, *cells))) + r" \\"
+        lines.append(line.replace("\x01", r"\textbf{").replace("\x02", "}"))
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def write_tables(tables: list[Table], folder: Path) -> None:
+    """Write tables/table<N>.{csv,md,tex}."""
+    for table in tables:
+        write_text(folder / f"{table.name}.csv", to_csv(table))
+        write_text(folder / f"{table.name}.md", to_markdown(table))
+        write_text(folder / f"{table.name}.tex", to_latex(table))

@@ -1,0 +1,117 @@
+"""Ours against outputs of the released code: 1e-4 relative in float32, masks exactly."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from dtr.backbones import build_backbone
+from dtr.config import BackboneSettings, DiffusionSettings, RoutingSettings
+from dtr.diffusion import Diffusion
+from dtr.routing import dtr_masks
+from dtr.sampling import guided_output
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ROUTINGS = {
+    "none": RoutingSettings(type="none"),
+    "dtr": RoutingSettings(type="dtr", beta=0.8, alpha=4.0),
+    "random": RoutingSettings(type="random", beta=0.8, seed=0),
+}
+
+
+def read(name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+def released_dit(name: str):
+    tensors, metadata = read(name)
+    conditional = metadata["num_classes"] != "1"
+    settings = BackboneSettings(
+        family="dit",
+        input_size=int(metadata["input_size"]),
+        in_channels=4,
+        patch_size=int(metadata["patch_size"]),
+        width=int(metadata["hidden"]),
+        depth=int(metadata["depth"]),
+        heads=int(metadata["heads"]),
+        num_classes=int(metadata["num_classes"]),
+        label_dropout=0.1 if conditional else 0.0,
+    )
+    model = build_backbone(settings, ROUTINGS[metadata["routing"]]).eval()
+    state = {key[6:]: value for key, value in tensors.items() if key.startswith("state.")}
+    if "masks" in tensors:
+        state["routing.table"] = tensors["masks"].bool()
+    elif model.routing is not None:
+        state["routing.table"] = model.routing.table
+    model.load_state_dict(state)
+    return model, tensors, metadata
+
+
+@pytest.mark.parametrize(
+    "name", ["dit_class_none", "dit_class_dtr", "dit_class_random", "dit_uncond_dtr"]
+)
+@torch.inference_mode()
+def test_dit_output(name):
+    model, tensors, _ = released_dit(name)
+    assert_close(model(tensors["x"], tensors["t"], tensors["y"]), tensors["out"])
+
+
+@pytest.mark.parametrize("name", ["dit_class_none", "dit_class_dtr", "dit_class_random"])
+@torch.inference_mode()
+def test_guided_output(name):
+    model, tensors, metadata = released_dit(name)
+    half = len(tensors["x"]) // 2
+    ours = guided_output(
+        model,
+        tensors["x"][:half],
+        tensors["t"][:half],
+        tensors["y"][:half],
+        guidance=float(metadata["cfg_scale"]),
+        channels="all",
+    )
+    assert_close(ours, tensors["cfg_out"])
+
+
+def test_forward_process_and_losses():
+    tensors, metadata = read("diffusion")
+    diffusion = Diffusion.from_settings(DiffusionSettings(schedule=metadata["schedule"]))
+    x0, t, noise = tensors["x0"], tensors["t"], tensors["noise"]
+    x_t = diffusion.add_noise(x0, t, noise)
+    assert_close(x_t, tensors["x_t"])
+    mse, vb = diffusion.loss_terms(tensors["model_out"], x0, x_t, t, noise)
+    assert_close(mse, tensors["constant.mse"])
+    # The bound spans many orders of magnitude: each sample is compared by itself.
+    torch.testing.assert_close(vb, tensors["constant.vb"], rtol=1e-4, atol=1e-6)
+    assert_close(mse + vb, tensors["constant.loss"])
+
+
+@pytest.mark.parametrize("steps", [10, 50, 250])
+def test_respaced_reverse_step(steps):
+    tensors, _ = read("diffusion")
+    chain = Diffusion.from_settings(DiffusionSettings()).respaced(steps)
+    assert chain.timesteps.tolist() == tensors[f"respaced{steps}.timesteps"].tolist()
+    ours = chain.reverse_step(
+        tensors["model_out"], tensors["x0"], tensors[f"respaced{steps}.index"]
+    )
+    assert_close(ours.mean, tensors[f"respaced{steps}.mean"])
+    assert_close(ours.log_variance, tensors[f"respaced{steps}.log_variance"])
+    assert_close(ours.x0, tensors[f"respaced{steps}.pred_x0"])
+
+
+def test_dtr_masks():
+    tensors, _ = read("dtr_masks")
+    assert len(tensors) == 10
+    for key, expected in tensors.items():
+        what, channels, beta, alpha = re.fullmatch(
+            r"(start|width)\.C(\d+)\.beta([\d.]+)\.alpha([\d.]+)", key
+        ).groups()
+        masks = dtr_masks(1000, int(channels), beta=float(beta), alpha=float(alpha)).int()
+        ours = masks.argmax(dim=1) if what == "start" else masks.sum(dim=1)
+        assert torch.equal(ours.int(), expected), key

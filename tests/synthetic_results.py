@@ -1,0 +1,151 @@
+"""A results folder with made-up records, for the tests of the report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr.config import Scale
+from dtr.planning import all_runs, protocol, train_settings, training_steps
+
+TABLE1_RUNS = (
+    "ffhq256-b2-none",
+    "ffhq256-b2-rtr",
+    "ffhq256-b2-dtr-a4",
+    "in256-l2-none",
+    "in256-l2-rtr",
+    "in256-l2-dtr-a4",
+)
+PROVENANCE = {
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": False,
+    "python": "3.11.9",
+    "packages": {"torch": "2.14.1", "numpy": "2.3.0"},
+    "platform": "Linux-6.1",
+    "cpu": "Synthetic CPU",
+    "cores": 2,
+    "device": "cpu",
+    "threads": 1,
+    "created": "2026-11-24T03:00:00+00:00",
+}
+VALUES = {"fid": 3.5, "inception_score": 7.25, "precision": 0.91, "recall": 0.62, "kid": 0.0021}
+
+
+def _write(path: Path, record: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return path
+
+
+def model_folder(scale: Scale, run: str, seed: int = 0, step: int | None = None) -> Path:
+    """Where the model of a run lies; `step` None is its last one."""
+    step = training_steps(scale, all_runs(scale)[run]) if step is None else step
+    return Path(scale.results) / "runs" / run / f"seed{seed}" / f"step{step}"
+
+
+def write_training(scale: Scale, run: str, *, seed: int = 0, **changes: Any) -> Path:
+    """A training record of the present settings with a falling loss."""
+    folder = model_folder(scale, run, seed)
+    step = int(folder.name.removeprefix("step"))
+    logged = range(25, step + 1, 25)
+    decay = 0.9 if "dtr" in run else 1.0
+    history = [
+        {"step": at, "loss": 0.5 + 1 / at, "mse": 0.2 * decay + 20 / at, "vb": 0.3} for at in logged
+    ]
+    record = {
+        "run": run,
+        "seed": seed,
+        "step": step,
+        "reached_step": step,
+        "status": "ok",
+        "reason": None,
+        "fingerprint": "f" * 64,
+        "dataset_hash": "d" * 64,
+        "settings": train_settings(scale, all_runs(scale)[run], seed).plain(),
+        "weights_sha256": "a" * 64,
+        "parameters": 1_234_567,
+        "routing_hash": None,
+        "history": history,
+        "provenance": PROVENANCE,
+        "wall_seconds": 35.0,
+    }
+    return _write(folder / "train.json", record | changes)
+
+
+def metrics_record(
+    scale: Scale, run: str, slot: str, seed: int | None, step: int | None, **values: float
+) -> dict[str, Any]:
+    """A metrics record under the slot's present protocol."""
+    settings = protocol(scale, slot)
+    return {
+        "run": run,
+        "slot": slot,
+        "seed": seed,
+        "step": step,
+        "status": "ok",
+        "reason": None,
+        "protocol": settings.plain(),
+        "protocol_id": settings.id,
+        "metrics": [
+            {
+                "name": f"{name}@{settings.extractor}",
+                "n": settings.n_samples,
+                "value": value,
+                "low": value * 0.95,
+                "high": value * 1.05,
+                "direction": "lower" if name in ("fid", "kid", "fid-clean") else "higher",
+            }
+            for name, value in (VALUES | values).items()
+        ],
+        "provenance": PROVENANCE,
+        "wall_seconds": 12.0,
+    }
+
+
+def write_metrics(
+    scale: Scale, run: str, *, seed: int = 0, step: int | None = None, **changes: Any
+) -> Path:
+    """A metrics record of one model; `changes` are metric values by name, or keys to replace."""
+    folder, slot = model_folder(scale, run, seed, step), all_runs(scale)[run].slot
+    values = {name: value for name, value in changes.items() if name in VALUES}
+    others = {name: value for name, value in changes.items() if name not in VALUES}
+    reached = int(folder.name.removeprefix("step"))
+    record = metrics_record(scale, run, slot, seed, reached, **values) | others
+    return _write(folder / "metrics" / f"{protocol(scale, slot).id}.json", record)
+
+
+def write_control(scale: Scale, slot: str, **values: float) -> Path:
+    """The record of real against real images."""
+    record = metrics_record(scale, "real", slot, None, None, **values)
+    folder = Path(scale.results) / "controls" / slot / "real" / "metrics"
+    return _write(folder / f"{protocol(scale, slot).id}.json", record)
+
+
+def write_samples(
+    scale: Scale, run: str, *, shade: int, seed: int = 0, step: int | None = None
+) -> Path:
+    """A shard of 100 images: a disc that grows with the label."""
+    slot = all_runs(scale)[run].slot
+    folder = model_folder(scale, run, seed, step) / "samples" / protocol(scale, slot).id
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = np.arange(100) * 7 % scale.slots[slot].num_classes
+    rows, columns = np.mgrid[:32, :32] - 15.5
+    inside = np.hypot(rows, columns)[None] < 3 + labels[:, None, None]
+    images = np.repeat((inside * shade)[..., None], 3, axis=-1).astype(np.uint8)
+    np.savez(folder / "shard-0.npz", arr_0=images, labels=labels)
+    return folder
+
+
+def write_everything(scale: Scale) -> None:
+    """All records of Table 1's runs, controls and samples; every value differs."""
+    for index, run in enumerate(TABLE1_RUNS):
+        write_training(scale, run)
+        write_metrics(scale, run, fid=3.5 + (index % 3 - 1) ** 2 * 0.4 + index * 0.1)
+        write_samples(scale, run, shade=250 - 30 * (index % 3))
+    for run, slot in (
+        ("ffhq256-b2-none", "unconditional"),
+        ("in256-l2-none", "class_conditional"),
+    ):
+        write_metrics(scale, run, step=0, fid=812.0, precision=0.0)
+        write_control(scale, slot, fid=0.4)

@@ -1,0 +1,112 @@
+"""Masks against the golden values of the paper's constants."""
+
+import pytest
+import torch
+
+from dtr.config import RoutingSettings
+from dtr.errors import Refusal
+from dtr.routing import active_channels, build_routing, dtr_masks, random_masks, window_starts
+
+SAMPLED = [0, 100, 239, 250, 500, 750, 900, 990, 998, 999]
+
+
+@pytest.mark.parametrize(
+    ("channels", "starts", "total"),
+    [
+        (768, [0, 0, 1, 1, 10, 49, 101, 149, 153, 154], 30833),
+        (384, [0, 0, 0, 0, 5, 24, 51, 74, 77, 77], 15401),
+        (1024, [0, 0, 1, 1, 13, 65, 135, 198, 204, 205], 41041),
+        (1152, [0, 0, 1, 1, 14, 73, 152, 223, 230, 231], 46249),
+    ],
+)
+def test_window_starts_golden(channels, starts, total):
+    ours = window_starts(1000, channels, beta=0.8, alpha=4.0)
+    assert ours[SAMPLED].tolist() == starts
+    assert ours.sum() == total
+
+
+@pytest.mark.parametrize(
+    ("alpha", "total"), [(0.5, 102636), (1, 77000), (2, 51358), (3, 38534), (5, 25706)]
+)
+def test_window_starts_over_exponents(alpha, total):
+    assert window_starts(1000, 768, beta=0.8, alpha=alpha).sum() == total
+
+
+@pytest.mark.parametrize(
+    ("channels", "active"), [(384, 307), (768, 614), (1024, 819), (1152, 921), (192, 153)]
+)
+def test_active_channels_truncates(channels, active):
+    assert active_channels(channels, 0.8) == active
+    masks = dtr_masks(1000, channels, beta=0.8, alpha=4.0)
+    assert (masks.sum(1) == active).all()
+    assert masks[0, :active].all()
+    assert masks[-1, -active:].all()
+
+
+def test_no_active_channel_is_refused():
+    with pytest.raises(Refusal, match=r"beta = 0\.001: leaves none of 128 channels"):
+        active_channels(128, 0.001)
+
+
+def test_overlaps_of_the_window():
+    masks = dtr_masks(1000, 768, beta=0.8, alpha=4.0)
+    assert (masks[989] & masks[999]).sum() < 614
+    wide = dtr_masks(1000, 1024, beta=0.8, alpha=4.0)
+    assert (wide[0] & wide[999]).sum() == 614
+    assert (wide[989] & wide[999]).sum() == 811
+    assert wide.all(0).sum() == 614
+    assert wide.any(0).all()
+    assert len(torch.unique(masks, dim=0)) == 155
+    assert (masks[:239] == masks[0]).all()
+    assert not torch.equal(masks[239], masks[0])
+
+
+@pytest.mark.parametrize(
+    ("channels", "difference"), [(384, 77), (768, 154), (1024, 205), (1152, 231)]
+)
+def test_eq4_has_one_more_channel_where_the_window_moves(channels, difference):
+    code = dtr_masks(1000, channels, beta=0.8, alpha=4.0)
+    printed = dtr_masks(1000, channels, beta=0.8, alpha=4.0, variant="eq4")
+    assert (code != printed).sum() == difference
+    assert set(printed.sum(1).tolist()) == {code[0].sum().item(), code[0].sum().item() + 1}
+
+
+def test_beta_one_is_all_channels():
+    assert dtr_masks(1000, 768, beta=1.0, alpha=4.0).all()
+
+
+def test_random_masks():
+    masks = random_masks(3, 1000, 96, beta=0.8, seed=0)
+    assert (masks.sum(-1) == 76).all()
+    assert torch.equal(masks, random_masks(3, 1000, 96, beta=0.8, seed=0))
+    assert not torch.equal(masks, random_masks(3, 1000, 96, beta=0.8, seed=1))
+    assert not torch.equal(masks[0], masks[1])
+    # A layer's masks do not depend on how many layers there are.
+    assert torch.equal(masks[:2], random_masks(2, 1000, 96, beta=0.8, seed=0))
+
+
+def test_random_masks_overlap_as_expected():
+    """E|shared(t1, t2)| = C_beta^2 / C (Appendix B, Eq. 9): 490.88 for C = 768."""
+    masks = random_masks(1, 400, 768, beta=0.8, seed=0)[0].float()
+    shared = masks @ masks.T
+    off_diagonal = shared[~torch.eye(400, dtype=torch.bool)]
+    # One overlap has a standard deviation of about 4 channels; the mean of these one of about 0.2.
+    assert off_diagonal.mean().item() == pytest.approx(614**2 / 768, abs=0.5)
+
+
+def test_masks_are_looked_up_by_timestep():
+    settings = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)
+    routing = build_routing(settings, num_layers=3, num_timesteps=1000, num_channels=40)
+    pairs = routing(torch.tensor([0, 999]))
+    assert len(pairs) == 3
+    active, complement = pairs[0]
+    assert active.shape == (2, 1, 40)
+    assert active[0, 0].tolist() == [1.0] * 32 + [0.0] * 8
+    assert active[1, 0].tolist() == [0.0] * 8 + [1.0] * 32
+    assert torch.equal(complement, 1 - active)
+    assert routing.table.shape[0] == 1  # one shared table, not one per block
+
+
+def test_no_routing_has_no_masks():
+    none = RoutingSettings(type="none")
+    assert build_routing(none, num_layers=2, num_timesteps=1000, num_channels=8) is None

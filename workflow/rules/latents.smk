@@ -1,0 +1,20 @@
+# Training images encoded once. Later stages depend on the small manifest, not on the shards.
+
+
+rule cache_latents:
+    input:
+        data="<results>/data/{dataset}/manifest.json",
+        autoencoder="<results>/autoencoders/{autoencoder}/record.json",
+    output:
+        manifest="<results>/latents/{dataset}--{autoencoder}/manifest.json",
+    log:
+        "<results>/logs/latents/{dataset}--{autoencoder}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    params:
+        revision=REVISIONS["latents"],
+        folder=subpath(output.manifest, parent=True),
+        autoencoder=subpath(input.autoencoder, parent=True),
+    shell:
+        "python -m dtr cache-latents --data {input.data} --autoencoder {params.autoencoder}"
+        " --out {params.folder} --threads {threads} 2>&1 | tee {log}"

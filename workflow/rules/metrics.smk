@@ -1,0 +1,81 @@
+# Features of samples and of real images, and one record of metrics per measured model.
+
+
+rule features:
+    input:
+        samples="<model>/samples/{protocol}/shard-{shard}.npz",
+        extractor=extractor_record,
+    output:
+        "<model>/features/{protocol}/shard-{shard}.npz",
+    log:
+        "<results>/logs/features/{run}-seed{seed}-step{step}-{protocol}-{shard}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    resources:
+        device=SCALE.execution.device,
+    params:
+        extractor=subpath(input.extractor, parent=True),
+        revision=REVISIONS["metrics"],
+    shell:
+        "python -m dtr features --samples {input.samples} --extractor {params.extractor}"
+        " --out {output} --device {resources.device} --threads {threads} 2>&1 | tee {log}"
+
+
+rule reference:
+    input:
+        data="<results>/data/{dataset}/manifest.json",
+        extractor="<results>/extractors/{extractor}/record.json",
+    output:
+        "<results>/reference/{dataset}--{extractor}.npz",
+    log:
+        "<results>/logs/reference/{dataset}--{extractor}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    params:
+        extractor=subpath(input.extractor, parent=True),
+        revision=REVISIONS["metrics"],
+    shell:
+        "python -m dtr reference --data {input.data} --extractor {params.extractor}"
+        " --out {output} --threads {threads} 2>&1 | tee {log}"
+
+
+rule measure:
+    input:
+        model="<model>/train.json",
+        features=sample_features,
+        reference=reference_features,
+    output:
+        "<model>/metrics/{protocol}.json",
+    log:
+        "<results>/logs/measure/{run}-seed{seed}-step{step}-{protocol}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    params:
+        protocol=slot_protocol,
+        slot=slot_of,
+        bootstrap=SCALE.evaluation.bootstrap,
+        revision=REVISIONS["metrics"],
+        model=subpath(input.model, parent=True),
+    shell:
+        "python -m dtr measure --model {params.model} --features {input.features}"
+        " --reference {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
+        " --bootstrap {params.bootstrap} --out {output} --threads {threads} 2>&1 | tee {log}"
+
+
+rule measure_real:
+    input:
+        reference=reference_features,
+    output:
+        "<results>/controls/{slot}/real/metrics/{protocol}.json",
+    log:
+        "<results>/logs/measure/real-{slot}-{protocol}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    params:
+        protocol=slot_protocol,
+        bootstrap=SCALE.evaluation.bootstrap,
+        revision=REVISIONS["metrics"],
+    shell:
+        "python -m dtr measure --reference {input.reference} --protocol {params.protocol:q}"
+        " --slot {wildcards.slot} --bootstrap {params.bootstrap} --out {output}"
+        " --threads {threads} 2>&1 | tee {log}"

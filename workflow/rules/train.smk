@@ -1,0 +1,30 @@
+# One job per run, seed and milestone. Checkpoints live in an undeclared work directory, keyed by a
+# fingerprint, which Snakemake never deletes; the declared outputs are written last.
+
+
+rule train:
+    input:
+        latents=latents_manifest,
+        earlier=ancient(previous_milestone),
+    output:
+        record="<model>/train.json",
+        weights="<model>/ema.safetensors",
+    log:
+        "<results>/logs/train/{run}-seed{seed}-step{step}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    resources:
+        runtime=SCALE.execution.runtime_minutes,
+        device=SCALE.execution.device,
+        checkpoint_seconds=SCALE.execution.checkpoint_seconds,
+    params:
+        settings=train_settings,
+        revision=REVISIONS["train"],
+        work=work_folder,
+        folder=subpath(output.record, parent=True),
+    shell:
+        "python -m dtr train --run {wildcards.run} --step {wildcards.step}"
+        " --settings {params.settings:q} --latents {input.latents} --work {params.work}"
+        " --out {params.folder} --device {resources.device} --threads {threads}"
+        " --checkpoint-seconds {resources.checkpoint_seconds}"
+        " --budget-minutes {resources.runtime} 2>&1 | tee {log}"
