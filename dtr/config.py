@@ -7,19 +7,18 @@ This module must stay free of torch: Snakemake reads it in every job.
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dtr.checks import problems
 from dtr.errors import Refusal
 from dtr.experiments import (
     BACKBONES,
     FIGURES,
     ROUTINGS,
-    RUNS,
     SLOTS,
     TABLES,
     WEIGHTINGS,
@@ -38,14 +37,9 @@ REVISIONS = {
     "sample": 1,
     "metrics": 1,
 }
-IMPLEMENTED = {
-    "routing": ("none", "random", "dtr"),
-    "weighting": ("vanilla",),
-    "backbone": ("dit",),
-}
 
 Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
@@ -286,66 +280,9 @@ class Scale(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for problem in self._problems():
+        for problem in problems(self):
             raise ValueError(problem)
         return self
-
-    def _problems(self) -> Iterator[str]:
-        if len(set(self.seeds)) < len(self.seeds):
-            yield f"seeds = {self.seeds}: each seed may appear once"
-        for kind in ("autoencoders", "extractors"):
-            for name, asset in getattr(self, kind).items():
-                yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, self.datasets)
-        for name, slot in self.slots.items():
-            yield from _unknown(f"slots.{name}.dataset", slot.dataset, self.datasets)
-            yield from _unknown(f"slots.{name}.extractor", slot.extractor, self.extractors)
-            if slot.autoencoder is not None:
-                where = f"slots.{name}.autoencoder"
-                yield from _unknown(where, slot.autoencoder, self.autoencoders)
-        ids = Counter(run.id for run in (*RUNS, *self.extra_runs))
-        for index, run in enumerate(self.extra_runs):
-            where = f"extra_runs.{index}"
-            if ids[run.id] > 1:
-                yield f"{where}.id = {run.id!r}: this run exists already, choose another id"
-            yield from (f"{where}.{problem}" for problem in self._run_problems(run))
-
-    def _run_problems(self, run: Run) -> Iterator[str]:
-        """Why a run that somebody asked for by name cannot be trained."""
-        family, space = BACKBONES[run.backbone]
-        told = SLOTS[run.slot][1]
-        slot_space = "pixel" if run.slot.startswith("pixel") else "latent"
-        if (family == "dit_text") != (told == "text") or space != slot_space:
-            yield (
-                f"backbone = {run.backbone!r}: impossible on slot {run.slot!r} "
-                f"({slot_space} space, conditioned on {told})"
-            )
-        yield from _unknown("routing", run.routing, ROUTINGS)
-        yield from _unknown("weighting", run.weighting, WEIGHTINGS)
-        if run.routing in ("dtr", "cdtr") and run.alpha is None:
-            yield f"alpha is missing: routing {run.routing!r} needs it, a number above 0"
-        if (reason := self.why_not(run)) is not None:
-            yield reason
-
-    def why_not(self, run: Run) -> str | None:
-        """The reason why this scale cannot train `run`, or None if it can."""
-        for kind, name in (
-            ("backbone", BACKBONES[run.backbone][0]),
-            ("routing", run.routing),
-            ("weighting", run.weighting),
-        ):
-            if name not in IMPLEMENTED[kind]:
-                known = ", ".join(IMPLEMENTED[kind])
-                return f"{kind} {name!r} is not implemented yet (implemented: {known})"
-        if run.slot not in self.slots:
-            return f"the {self.scale} scale fills no slot {run.slot!r}"
-        if run.backbone not in self.backbones:
-            return f"the {self.scale} scale gives no size for {run.backbone!r}"
-        return None
-
-
-def _unknown(where: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> Iterator[str]:
-    if name not in known:
-        yield f"{where} = {name!r}: unknown; known: {', '.join(known) or 'none'}"
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

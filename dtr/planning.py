@@ -1,5 +1,6 @@
 """Which runs a scale trains, and the settings of each stage for one of them. Free of torch."""
 
+from dtr.checks import why_not
 from dtr.config import (
     BackboneSettings,
     Protocol,
@@ -31,7 +32,7 @@ def selected_runs(scale: Scale) -> dict[str, Run]:
 
 def reason_not_run(scale: Scale, run: Run) -> str | None:
     """Why `run` is not part of this scale, as the report prints it; None if it is."""
-    if (reason := scale.why_not(run)) is not None:
+    if (reason := why_not(scale, run)) is not None:
         return reason
     if run in scale.extra_runs or any(run.needed_by(target) for target in scale.targets):
         return None

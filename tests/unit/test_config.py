@@ -9,8 +9,8 @@ import sys
 import pytest
 import yaml
 
+from dtr.checks import IMPLEMENTED, why_not
 from dtr.config import (
-    IMPLEMENTED,
     BackboneSize,
     EvaluationSettings,
     RoutingSettings,
@@ -197,7 +197,7 @@ def test_a_run_without_a_size_for_its_backbone_is_refused(digits):
 def test_what_is_not_implemented_is_refused_by_name(scale):
     """As long as a method of the paper is missing, its runs say which one."""
     for run in RUNS:
-        reason = scale.why_not(run)
+        reason = why_not(scale, run)
         if run.routing not in IMPLEMENTED["routing"]:
             assert run.routing in reason or "backbone" in reason
         if run.slot not in scale.slots:
