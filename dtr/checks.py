@@ -6,16 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dtr.experiments import BACKBONES, ROUTINGS, RUNS, SLOTS, WEIGHTINGS, Run
+from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
+from dtr.registry import known_names
 
 if TYPE_CHECKING:
     from dtr.config import Scale, SlotSettings
 
-IMPLEMENTED = {
-    "routing": ("none", "random", "dtr"),
-    "weighting": ("vanilla",),
-    "backbone": ("dit",),
-}
+IMPLEMENTED_BACKBONES = ("dit",)
 
 
 def problems(scale: Scale) -> Iterator[str]:
@@ -31,6 +28,9 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _slot_problems(scale, name, slot)
+    batch, clusters = scale.training.batch_size, scale.weighting.ant_uw_clusters
+    if batch % clusters:
+        yield f"training.batch_size = {batch}: not divisible by ant_uw_clusters ({clusters})"
     ids = Counter(run.id for run in (*RUNS, *scale.extra_runs))
     for index, run in enumerate(scale.extra_runs):
         where = f"extra_runs.{index}"
@@ -85,24 +85,22 @@ def _run_problems(scale: Scale, run: Run) -> Iterator[str]:
     known = tuple(known.id for known in (*RUNS, *scale.extra_runs) if known.id != run.id)
     if run.extends is not None and run.extends not in known:
         yield f"extends = {run.extends!r}: no such run"
-    yield from _unknown("routing", run.routing, ROUTINGS)
-    yield from _unknown("weighting", run.weighting, WEIGHTINGS)
+    yield from _unknown("routing", run.routing, known_names("routing"))
+    yield from _unknown("weighting", run.weighting, known_names("weighting"))
     if run.routing in ("dtr", "cdtr") and run.alpha is None:
         yield f"alpha is missing: routing {run.routing!r} needs it, a number above 0"
+    if run.routing in ("ercdt", "cdtr") and run.clusters is None:
+        yield f"clusters is missing: routing {run.routing!r} needs it, a count above 0"
     if (reason := why_not(scale, run)) is not None:
         yield f"id = {run.id!r}: {reason}"
 
 
 def why_not(scale: Scale, run: Run) -> str | None:
     """The reason why this scale cannot train `run`, or None if it can."""
-    for kind, name in (
-        ("backbone", BACKBONES[run.backbone][0]),
-        ("routing", run.routing),
-        ("weighting", run.weighting),
-    ):
-        if name not in IMPLEMENTED[kind]:
-            known = ", ".join(IMPLEMENTED[kind])
-            return f"{kind} {name!r} is not implemented yet (implemented: {known})"
+    family = BACKBONES[run.backbone][0]
+    if family not in IMPLEMENTED_BACKBONES:
+        known = ", ".join(IMPLEMENTED_BACKBONES)
+        return f"backbone {family!r} is not implemented yet (implemented: {known})"
     if run.slot not in scale.slots:
         return f"the {scale.scale} scale fills no slot {run.slot!r}"
     if run.backbone not in scale.backbones:

@@ -90,20 +90,26 @@ def train(args: argparse.Namespace) -> None:
     """Train one run up to a step; goes on from its last checkpoint."""
     from dtr.config import TrainSettings, parse
     from dtr.data.latents import LatentDataset
+    from dtr.distributed import world
     from dtr.training import Execution, train_run, write_result
 
     _use_threads(args.threads)
     settings = parse(TrainSettings, args.settings, source="--settings")
-    execution = Execution(args.device, args.checkpoint_seconds, args.budget_minutes)
-    trainer, folder, diverged = train_run(
-        settings,
-        LatentDataset.open(args.latents),
-        step=args.step,
-        work=args.work,
-        execution=execution,
-        title=f"train {args.run} seed {settings.seed}",
-    )
-    write_result(trainer, folder, args.out, run=args.run, step=args.step, diverged=diverged)
+    latents = LatentDataset.open(args.latents)
+    execution = Execution(args.checkpoint_seconds, args.budget_minutes)
+    title = f"train {args.run} seed {settings.seed}"
+    with world(args.device) as processes:
+        trainer, folder, diverged = train_run(
+            settings,
+            latents,
+            step=args.step,
+            work=args.work,
+            execution=execution,
+            world=processes,
+            title=title,
+        )
+        if processes.first:
+            write_result(trainer, folder, args.out, run=args.run, step=args.step, diverged=diverged)
 
 
 def sample(args: argparse.Namespace) -> None:

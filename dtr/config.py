@@ -18,10 +18,8 @@ from dtr.errors import Refusal
 from dtr.experiments import (
     BACKBONES,
     FIGURES,
-    ROUTINGS,
     SLOTS,
     TABLES,
-    WEIGHTINGS,
     FractionOfChannels,
     Run,
 )
@@ -36,6 +34,14 @@ REVISIONS = {
     "train": 1,
     "sample": 1,
     "metrics": 1,
+}
+
+NEEDED_BY_ROUTING = {
+    "random": ("beta", "seed"),
+    "dtr": ("beta", "alpha"),
+    "max_roaming": ("beta", "period", "seed"),
+    "ercdt": ("clusters",),
+    "cdtr": ("beta", "alpha", "clusters"),
 }
 
 Count = Annotated[int, Field(gt=0)]
@@ -131,22 +137,45 @@ class RoutingDefaults(Settings):
     beta: FractionOfChannels
     variant: Literal["code", "eq4"] = "code"
     seed: int = 0  # of random masks, independent of the training seed
+    roaming_period: Count | None = None  # steps; None: so that roaming lasts the whole run
+
+
+class WeightingDefaults(Settings):
+    """Constants of the loss weightings, as the paper gives them or, for P2, assumed."""
+
+    p2_gamma: Positive = 1.0
+    p2_k: Positive = 1.0
+    min_snr_gamma: Positive = 5.0
+    ant_uw_clusters: Count = 8
+    ant_uw_learning_rate: Positive = 0.025
+
+
+class WeightingSettings(Settings):
+    """One run's loss weighting, resolved; which constants it has depends on the type."""
+
+    type: str
+    gamma: Positive | None = None
+    k: Positive | None = None
+    clusters: Count | None = None
+    learning_rate: Positive | None = None  # of the weighting's own parameters
 
 
 class RoutingSettings(Settings):
     """One run's routing, resolved. `beta`: share of active channels; `alpha`: window exponent."""
 
-    type: Literal[ROUTINGS]
+    type: str
     beta: FractionOfChannels | None = None
     alpha: Positive | None = None
     variant: Literal["code", "eq4"] | None = None
     clusters: Count | None = None
+    period: Count | None = None  # steps between two updates of roaming masks
     seed: int | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.type in ("dtr", "cdtr") and self.alpha is None:
-            raise ValueError(f"routing {self.type!r} needs alpha")
+        for name in NEEDED_BY_ROUTING.get(self.type, ()):
+            if getattr(self, name) is None:
+                raise ValueError(f"routing {self.type!r} needs {name}")
         return self
 
 
@@ -222,7 +251,7 @@ class TrainSettings(Settings):
     seed: int
     backbone: BackboneSettings
     routing: RoutingSettings
-    weighting: Literal[WEIGHTINGS]
+    weighting: WeightingSettings
     timesteps: tuple[int, int]
     diffusion: DiffusionSettings
     training: TrainingSettings
@@ -272,6 +301,7 @@ class Scale(Settings):
     slots: dict[Literal[tuple(SLOTS)], SlotSettings]
     backbones: dict[Literal[tuple(BACKBONES)], BackboneSize]
     routing: RoutingDefaults
+    weighting: WeightingDefaults = WeightingDefaults()
     diffusion: DiffusionSettings
     training: TrainingSettings
     evaluation: EvaluationSettings

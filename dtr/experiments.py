@@ -18,8 +18,6 @@ SLOTS = {  # slot: (the paper's dataset, what the model is told about an image)
     "pixel_unconditional": ("FFHQ 64", "none"),
     "pixel_class_conditional": ("ImageNet 64", "class"),
 }
-ROUTINGS = ("none", "random", "dtr", "max_roaming", "ercdt", "cdtr")
-WEIGHTINGS = ("vanilla", "p2", "min_snr", "ant_uw")
 BACKBONES = {  # preset: (family, the space it works in)
     "DiT-S/2": ("dit", "latent"),
     "DiT-B/2": ("dit", "latent"),

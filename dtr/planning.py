@@ -7,6 +7,7 @@ from dtr.config import (
     RoutingSettings,
     Scale,
     TrainSettings,
+    WeightingSettings,
 )
 from dtr.errors import Refusal
 from dtr.experiments import RUNS, SLOTS, Run
@@ -55,18 +56,36 @@ def training_steps(scale: Scale, run: Run) -> int:
 
 
 def routing_settings(scale: Scale, run: Run) -> RoutingSettings:
-    """The run's routing with the scale's constants; `none` depends on none of them."""
-    if run.routing == "none":
-        return RoutingSettings(type="none")
-    beta = scale.routing.beta if run.beta is None else run.beta
-    return RoutingSettings(
-        type=run.routing,
-        beta=beta,
-        alpha=run.alpha,
-        variant=scale.routing.variant if run.routing == "dtr" else None,
-        clusters=run.clusters,
-        seed=scale.routing.seed if run.routing == "random" else None,
-    )
+    """The run's routing with the constants it depends on and no other."""
+    defaults = scale.routing
+    beta = defaults.beta if run.beta is None else run.beta
+    values = {"alpha": run.alpha, "clusters": run.clusters}
+    if run.routing not in ("none", "ercdt"):
+        values["beta"] = beta
+    if run.routing == "dtr":
+        values["variant"] = defaults.variant
+    if run.routing in ("random", "max_roaming"):
+        values["seed"] = defaults.seed
+    if run.routing == "max_roaming":
+        channels = scale.backbones[run.backbone].width
+        updates = channels - int(channels * beta)
+        lasting = max(1, training_steps(scale, run) // max(1, updates))
+        values["period"] = defaults.roaming_period or lasting
+    return RoutingSettings(type=run.routing, **values)
+
+
+def weighting_settings(scale: Scale, run: Run) -> WeightingSettings:
+    """The run's loss weighting with its constants."""
+    constants = scale.weighting
+    values = {
+        "p2": {"gamma": constants.p2_gamma, "k": constants.p2_k},
+        "min_snr": {"gamma": constants.min_snr_gamma},
+        "ant_uw": {
+            "clusters": constants.ant_uw_clusters,
+            "learning_rate": constants.ant_uw_learning_rate,
+        },
+    }
+    return WeightingSettings(type=run.weighting, **values.get(run.weighting, {}))
 
 
 def backbone_settings(scale: Scale, run: Run) -> BackboneSettings:
@@ -90,7 +109,7 @@ def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
         seed=seed,
         backbone=backbone_settings(scale, run),
         routing=routing_settings(scale, run),
-        weighting=run.weighting,
+        weighting=weighting_settings(scale, run),
         timesteps=run.timesteps,
         diffusion=scale.diffusion,
         training=scale.training,

@@ -12,15 +12,16 @@ PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 class Progress:
     """Counts steps of one task; use as a context manager and call `advance` once per step."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0) -> None:
+    def __init__(self, title: str, total: int, *, done: int = 0, shown: bool = True) -> None:
         self.title, self.total, self.done = title, total, done
         self._start = self.done
+        self._shown = shown
         self._begun = self._said = time.monotonic()
         self._bar = None
         self._values: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if self._shown and sys.stderr.isatty():
             self._bar = tqdm(
                 total=self.total, initial=self.done, desc=self.title, unit="step", mininterval=0.5
             )
@@ -46,7 +47,7 @@ class Progress:
             shown = {name: f"{value:.4g}" for name, value in self._values.items()}
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._said >= PLAIN_SECONDS or self.done >= self.total:
+        elif self._shown and self._due():
             self._said = time.monotonic()
             shown = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
             remaining = (self.total - self.done) / self.rate
@@ -56,3 +57,6 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._said >= PLAIN_SECONDS or self.done >= self.total

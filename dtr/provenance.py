@@ -25,7 +25,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     """Commit, package versions, machine and time of now; `device` is "cpu" or "cuda"."""
     import torch
 
-    on_gpu = device == "cuda"
+    on_gpu = device.startswith("cuda")
     return {
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
@@ -34,7 +34,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "threads": torch.get_num_threads(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

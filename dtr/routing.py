@@ -5,7 +5,6 @@ Rows are always looked up by the original timestep 0..999, in training and in sa
 """
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from dtr.config import RoutingSettings
 from dtr.errors import Refusal
+from dtr.registry import load
 from dtr.seeding import generator
 
 
@@ -75,10 +75,13 @@ def random_masks(
     return torch.from_numpy(masks)
 
 
-MaskTable = Callable[[RoutingSettings, int, int, int], Tensor]  # settings, layers, T, C -> table
+def cluster_of(num_timesteps: int, clusters: int) -> np.ndarray:
+    """Uniform clusters of timesteps: [num_timesteps] int64, e.g. t // 125 for 8 of 1000."""
+    return np.arange(num_timesteps) * clusters // num_timesteps
 
 
-def _dtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+def dtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+    """DTR: one table for all layers, [1, T, C] bool."""
     variant = settings.variant or "code"
     masks = dtr_masks(
         timesteps, channels, beta=settings.beta, alpha=settings.alpha, variant=variant
@@ -86,23 +89,51 @@ def _dtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels:
     return masks[None]
 
 
-def _random_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+def random_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+    """R-TR: a table of its own for every layer, [layers, T, C] bool."""
     return random_masks(layers, timesteps, channels, beta=settings.beta, seed=settings.seed)
 
 
-ROUTING_TABLES: dict[str, MaskTable] = {"random": _random_table, "dtr": _dtr_table}
+def cdtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+    """CDTR (Table 8): the DTR window of a chain of `clusters` tasks, shared within a cluster."""
+    masks = dtr_masks(settings.clusters, channels, beta=settings.beta, alpha=settings.alpha)
+    return masks[cluster_of(timesteps, settings.clusters)][None]
+
+
+def ercdt_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+    """ERCDT (Table 8): half of the channels for all tasks, one segment of the rest per cluster.
+
+    Which half is shared is not published and does not matter by symmetry; here the first.
+    """
+    shared = channels // 2
+    edges = shared + np.round(
+        np.arange(settings.clusters + 1) * (channels - shared) / settings.clusters
+    ).astype(np.int64)
+    cluster = cluster_of(timesteps, settings.clusters)[:, None]
+    index = np.arange(channels)
+    own = (index >= edges[cluster]) & (index < edges[cluster + 1])
+    return torch.from_numpy((index < shared) | own)[None]
+
+
+def no_masks(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> None:
+    """No routing: blocks read all channels and compute nothing extra."""
+    return None
 
 
 class ChannelMasks(nn.Module):
     """Looks up the masks of a batch once per step; the table travels with the weights."""
 
-    def __init__(
-        self, settings: RoutingSettings, *, num_layers: int, num_timesteps: int, num_channels: int
-    ) -> None:
+    def __init__(self, table: Tensor, *, num_layers: int) -> None:
         super().__init__()
-        table = ROUTING_TABLES[settings.type](settings, num_layers, num_timesteps, num_channels)
         self.register_buffer("table", table)
         self.num_layers = num_layers
+
+    def after_step(self, step: int) -> None:
+        """Called after training step `step` (counted from 1); fixed masks stay as they are."""
+
+    def progress(self) -> dict[str, float]:
+        """What the log of a run should say about changing masks."""
+        return {}
 
     def hash(self) -> str:
         """SHA-256 of the table, for the record of a run."""
@@ -118,9 +149,10 @@ class ChannelMasks(nn.Module):
 def build_routing(
     settings: RoutingSettings, *, num_layers: int, num_timesteps: int, num_channels: int
 ) -> ChannelMasks | None:
-    """The masks of a model whose blocks have `num_channels` channels; None without routing."""
-    if settings.type == "none":
-        return None
-    return ChannelMasks(
-        settings, num_layers=num_layers, num_timesteps=num_timesteps, num_channels=num_channels
-    )
+    """The masks of a model whose blocks have `num_channels` channels; None without routing.
+
+    A registered routing is a callable (settings, layers, T, C) that returns a bool table
+    [layers or 1, T, C], or a `ChannelMasks` of its own where masks change during training.
+    """
+    masks = load("routing", settings.type)(settings, num_layers, num_timesteps, num_channels)
+    return ChannelMasks(masks, num_layers=num_layers) if isinstance(masks, Tensor) else masks

@@ -8,10 +8,11 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones import build_backbone
-from dtr.config import BackboneSettings, DiffusionSettings, RoutingSettings
+from dtr.config import BackboneSettings, DiffusionSettings, RoutingSettings, WeightingSettings
 from dtr.diffusion import Diffusion
 from dtr.routing import dtr_masks
 from dtr.sampling import guided_output
+from dtr.weighting import build_weighting
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROUTINGS = {
@@ -90,6 +91,29 @@ def test_forward_process_and_losses():
     # The bound spans many orders of magnitude: each sample is compared by itself.
     torch.testing.assert_close(vb, tensors["constant.vb"], rtol=1e-4, atol=1e-6)
     assert_close(mse + vb, tensors["constant.loss"])
+
+
+def weighting(name: str, **constants):
+    snr = Diffusion.from_settings(DiffusionSettings()).snr()
+    return build_weighting(WeightingSettings(type=name, **constants), snr)
+
+
+def test_min_snr_loss():
+    """The release stores the weighted error as `mse`; ours weighs the plain one."""
+    tensors, _ = read("diffusion")
+    ours = weighting("min_snr", gamma=5.0)
+    terms = (tensors["constant.mse"], tensors["constant.vb"], tensors["t"])
+    per_sample = torch.stack([ours(*sample) for sample in zip(*(x.split(1) for x in terms))])
+    torch.testing.assert_close(per_sample, tensors["min_snr_5.loss"], rtol=1e-4, atol=1e-6)
+
+
+def test_uncertainty_weighting_loss():
+    tensors, _ = read("diffusion")
+    ours = weighting("ant_uw", clusters=8, learning_rate=0.025)
+    with torch.no_grad():
+        ours.log_variances.copy_(tensors["uw.s"])
+    loss = ours(tensors["uw.mse"], tensors["uw.vb"], tensors["t"])
+    assert_close(loss.detach(), tensors["uw.loss"][0])
 
 
 @pytest.mark.parametrize("steps", [10, 50, 250])

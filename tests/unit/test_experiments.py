@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 from pydantic import ValidationError
 
-from dtr.experiments import BACKBONES, FIGURES, ROUTINGS, RUNS, SLOTS, TABLES, WEIGHTINGS, Run
+from dtr.experiments import BACKBONES, FIGURES, RUNS, SLOTS, TABLES, Run
+from dtr.registry import BUILT_IN
 
 BY_ID = {run.id: run for run in RUNS}
 ROW = {
@@ -62,14 +63,14 @@ def test_id_and_settings_of_a_run_agree(run):
         assert f"-a{run.alpha:g}" in run.id
     if run.beta is not None:
         assert run.id.endswith(f"-b{run.beta:g}")
-    assert (run.weighting != "vanilla") == any(name in run.id for name in WEIGHTINGS)
+    assert (run.weighting != "vanilla") == any(name in run.id for name in BUILT_IN["weighting"])
 
 
 def test_every_name_in_the_matrix_is_known():
     for run in RUNS:
         assert run.slot in SLOTS
-        assert run.routing in ROUTINGS
-        assert run.weighting in WEIGHTINGS
+        assert run.routing in BUILT_IN["routing"]
+        assert run.weighting in BUILT_IN["weighting"]
         assert {use.split("_")[0] for use in run.used_by} <= set(TABLES + FIGURES)
         assert run.used_by
         assert run.timesteps in {(0, 1000), (0, 250), (250, 500), (500, 750), (750, 1000)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dtr.checks import IMPLEMENTED, why_not
+from dtr.checks import why_not
 from dtr.config import REVISIONS, RoutingSettings, Scale, TrainSettings, load_scale
 from dtr.errors import Refusal
 from dtr.experiments import RUNS, SLOTS, Run
@@ -21,6 +21,7 @@ from dtr.planning import (
     train_settings,
     training_steps,
 )
+from dtr.registry import known_names
 
 DATA = "0" * 64
 TABLE1_DIT = [
@@ -235,7 +236,7 @@ def test_settings_of_every_implemented_run_can_be_resolved(scale):
     assert len(implemented) >= len(TABLE1_DIT)
     for run in implemented:
         settings = train_settings(scale, run, 0)
-        assert settings.routing.type in IMPLEMENTED["routing"]
+        assert settings.routing.type in known_names("routing")
         assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
 
 

@@ -110,3 +110,76 @@ def test_masks_are_looked_up_by_timestep():
 def test_no_routing_has_no_masks():
     none = RoutingSettings(type="none")
     assert build_routing(none, num_layers=2, num_timesteps=1000, num_channels=8) is None
+
+
+def build(**settings):
+    return build_routing(
+        RoutingSettings(**settings), num_layers=2, num_timesteps=1000, num_channels=768
+    )
+
+
+def test_cdtr_starts():
+    table = build(type="cdtr", beta=0.8, alpha=4.0, clusters=8).table
+    assert table.shape == (1, 1000, 768)
+    assert table[0].int().argmax(1)[::125].tolist() == [0, 0, 1, 5, 16, 40, 83, 154]
+    assert (table[0].sum(1) == 614).all()
+    for cluster in table[0].split(125):
+        assert (cluster == cluster[0]).all()
+
+
+def test_ercdt_shares_half_and_gives_each_cluster_a_segment():
+    table = build(type="ercdt", clusters=8).table[0]
+    assert (table.sum(1) == 432).all()
+    assert table[:, :384].all()
+    segments = table[::125, 384:]
+    assert (segments.sum(0) == 1).all()  # every other channel belongs to exactly one cluster
+    assert segments[3].nonzero().flatten().tolist() == list(range(144, 192))
+
+
+def test_ercdt_of_a_width_that_does_not_divide():
+    settings = RoutingSettings(type="ercdt", clusters=8)
+    table = build_routing(settings, num_layers=1, num_timesteps=1000, num_channels=90).table[0]
+    assert (table[::125, 45:].sum(0) == 1).all()
+    assert table[:, :45].all()
+
+
+@pytest.fixture
+def roaming():
+    settings = RoutingSettings(type="max_roaming", beta=0.8, period=3, seed=0)
+    return build_routing(settings, num_layers=2, num_timesteps=50, num_channels=20)
+
+
+def test_roaming_moves_one_channel_per_task(roaming):
+    before = roaming.table.clone()
+    roaming.roam()
+    switched_on, switched_off = roaming.table & ~before, before & ~roaming.table
+    assert (switched_on.sum(-1) == 1).all()
+    assert (switched_off.sum(-1) == 1).all()
+    assert torch.equal(roaming.visited, before | switched_on)
+    assert (roaming.table.sum(-1) == 16).all()
+
+
+def test_roaming_ends_when_all_is_visited(roaming):
+    for step in range(1, 100):
+        roaming.after_step(step)
+    assert roaming.progress() == {"roaming_updates": 4, "roaming_visited": 1.0}  # C - C_beta
+    assert (roaming.table.sum(-1) == 16).all()
+
+
+def test_roaming_keeps_its_period_and_continues_from_a_checkpoint(roaming):
+    start = roaming.table.clone()
+    roaming.after_step(2)
+    assert torch.equal(roaming.table, start)
+    roaming.after_step(3)
+    settings = RoutingSettings(type="max_roaming", beta=0.8, period=3, seed=0)
+    resumed = build_routing(settings, num_layers=2, num_timesteps=50, num_channels=20)
+    resumed.load_state_dict(roaming.state_dict())
+    for masks in (roaming, resumed):
+        masks.after_step(6)
+    assert torch.equal(roaming.table, resumed.table)
+    assert int(resumed.updates) == 2
+
+
+def test_unknown_routing_lists_the_known_ones():
+    with pytest.raises(Refusal, match="routing = 'magic': unknown; known: none, random, dtr"):
+        build(type="magic")

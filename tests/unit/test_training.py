@@ -14,9 +14,11 @@ import torch
 from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, save_checkpoint
 from dtr.config import TrainSettings
 from dtr.data.latents import LatentDataset
+from dtr.distributed import World
 from dtr.errors import Busy, Refusal, Suspended
 from dtr.files import hash_file, hash_json, read_json, write_json
-from dtr.training import Execution, Trainer, learning_rate, train_run, write_result
+from dtr.trainer import Trainer, learning_rate
+from dtr.training import Execution, train_run, write_result
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def settings(**changes) -> TrainSettings:
             "label_dropout": 0.1,
         },
         "routing": {"type": "dtr", "beta": 0.8, "alpha": 4.0, "variant": "code"},
-        "weighting": "vanilla",
+        "weighting": {"type": "vanilla"},
         "timesteps": [0, 1000],
         "diffusion": {"schedule": "cosine", "num_timesteps": 1000},
         "training": {
@@ -83,6 +85,7 @@ def run_to(step, latents, work, chosen=None, **execution):
         step=step,
         work=work,
         execution=Execution(**execution),
+        world=World(),
         title="toy",
     )
 
@@ -118,7 +121,7 @@ def test_sigkill_at_random_moments_leaves_the_same_ema(latents, tmp_path, kill_s
 
     def command(name: str) -> list[str]:
         return [
-            sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "1500",
+            sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "400",
             "--settings", settings().model_dump_json(), "--latents", str(latents),
             "--work", str(tmp_path / name / "work"), "--out", str(tmp_path / name / "out"),
             "--checkpoint-seconds", "0",
@@ -273,7 +276,7 @@ def test_first_steps_learn_and_the_ema_follows(latents, tmp_path):
 
 
 def test_one_ema_step_by_hand(latents, tmp_path):
-    trainer = Trainer(settings(), LatentDataset.open(latents), "f", "cpu")
+    trainer = Trainer(settings(), LatentDataset.open(latents), "f", World())
     before = {name: tensor.clone() for name, tensor in trainer.ema.items()}
     trainer.train_step()
     for name, parameter in trainer.model.named_parameters():
@@ -283,19 +286,19 @@ def test_one_ema_step_by_hand(latents, tmp_path):
 
 def test_label_dropout_uses_the_null_label(latents):
     trainer = Trainer(
-        settings(backbone__label_dropout=0.5), LatentDataset.open(latents), "f", "cpu"
+        settings(backbone__label_dropout=0.5), LatentDataset.open(latents), "f", World()
     )
     labels = []
     for trainer.step in range(50):
-        labels.append(trainer.batch()[1])
+        labels.append(trainer.batch()[2])
     labels = torch.cat(labels)
     assert 0.4 < (labels == 10).float().mean() < 0.6
     assert set(labels.tolist()) == set(range(11))
 
 
 def test_timesteps_stay_in_the_runs_range(latents):
-    trainer = Trainer(settings(timesteps=[250, 500]), LatentDataset.open(latents), "f", "cpu")
-    drawn = torch.cat([trainer.batch()[2] for trainer.step in range(400)])
+    trainer = Trainer(settings(timesteps=[250, 500]), LatentDataset.open(latents), "f", World())
+    drawn = torch.cat([trainer.batch()[1] for trainer.step in range(400)])
     assert drawn.min() >= 250
     assert drawn.max() < 500
     assert len(drawn.unique()) == 250
