@@ -103,7 +103,9 @@ def test_min_snr_loss():
     tensors, _ = read("diffusion")
     ours = weighting("min_snr", gamma=5.0)
     terms = (tensors["constant.mse"], tensors["constant.vb"], tensors["t"])
-    per_sample = torch.stack([ours(*sample) for sample in zip(*(x.split(1) for x in terms))])
+    per_sample = torch.stack(
+        [ours(*sample) for sample in zip(*(x.split(1) for x in terms), strict=True)]
+    )
     torch.testing.assert_close(per_sample, tensors["min_snr_5.loss"], rtol=1e-4, atol=1e-6)
 
 
