@@ -1,0 +1,114 @@
+"""What Snakemake would do with a scale, and how it refuses one: nothing is computed here."""
+
+import re
+from collections import Counter
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+TABLE1 = [(model, routing) for model in ("ffhq256-b2", "in256-l2")
+          for routing in ("none", "rtr", "dtr-a4")]  # fmt: skip
+
+
+def test_the_default_scale_trains_table_1_and_two_untrained_controls(project, digits):
+    jobs = project.planned()
+    last = {
+        "ffhq256-b2": f"step{digits['slots']['unconditional']['steps']}",
+        "in256-l2": f"step{digits['slots']['class_conditional']['steps']}",
+    }
+    trained = {tuple(out.split("/")[3:6]) for rule, out in jobs if rule == "train"}
+    controls = {("ffhq256-b2-none", "seed0", "step0"), ("in256-l2-none", "seed0", "step0")}
+    runs = {(f"{model}-{routing}", "seed0", last[model]) for model, routing in TABLE1}
+    assert trained == runs | controls
+    counts = Counter(rule for rule, _ in jobs)
+    assert counts == {
+        "prepare_data": 1,
+        "train_autoencoder": 1,
+        "train_extractor": 1,
+        "cache_latents": 1,
+        "reference": 1,
+        "train": 8,
+        "sample": 8,
+        "features": 8,
+        "measure": 8,
+        "measure_real": 2,
+        "report": 1,
+    }
+
+
+def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
+    digits["seeds"] = [3, 5]
+    digits["evaluation"] |= {"n_samples": 1001, "shard_size": 500}
+    jobs = project.planned("--configfile", project.write_scale("more", digits))
+    measured = [tuple(out.split("/")[3:5]) for rule, out in jobs if rule == "measure"]
+    expected = [(f"{model}-{routing}", seed) for model, routing in TABLE1
+                for seed in ("seed3", "seed5")]  # fmt: skip
+    controls = [("ffhq256-b2-none", "seed3"), ("in256-l2-none", "seed3")]
+    assert sorted(measured) == sorted(expected + controls)
+    drawn = Counter(re.sub(r"\d+\.npz$", "", out) for rule, out in jobs if rule == "sample")
+    assert set(drawn.values()) == {3}
+    assert len(drawn) == 14
+
+
+def test_lint_has_nothing_to_say(project):
+    answer = project.snakemake("--lint")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "Congratulations" in answer.stdout + answer.stderr
+
+
+def test_the_workflow_is_read_without_torch(project, tmp_path):
+    """Snakemake parses it again in every job; a stand-in that cannot be imported shows torch."""
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')\n")
+    answer = project.snakemake("-n", PYTHONPATH=f"{project.folder}:{tmp_path}")
+    assert answer.returncode == 0, answer.stderr
+    assert project.run("python", "-c", "import torch", PYTHONPATH=str(tmp_path)).returncode == 1
+
+
+def new_run(**changes) -> dict:
+    run = {"id": "own", "slot": "unconditional", "backbone": "DiT-B/2", "routing": "none"}
+    return run | {"iterations": 100_000} | changes
+
+
+MISTAKES = {
+    "unknown key": (
+        lambda scale: scale["training"].update(colour="red"),
+        "training.colour: unknown key",
+    ),
+    "wrong type": (
+        lambda scale: scale["training"].update(batch_size="many"),
+        'training.batch_size = "many"',
+    ),
+    "beta out of range": (
+        lambda scale: scale["routing"].update(beta=1.5),
+        "routing.beta = 1.5",
+    ),
+    "impossible pair": (
+        lambda scale: scale.update(extra_runs=[new_run(backbone="DiT-B/2-t2i")]),
+        "extra_runs.0.backbone = 'DiT-B/2-t2i': impossible on slot 'unconditional'",
+    ),
+    "duplicate run id": (
+        lambda scale: scale.update(extra_runs=[new_run(id="ffhq256-b2-none")]),
+        "extra_runs.0.id = 'ffhq256-b2-none'",
+    ),
+    "results is a file": (
+        lambda scale: scale.update(results="README.md/results"),
+        "results = 'README.md/results'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_scale_is_refused_in_one_line(project, digits, mistake):
+    change, culprit = MISTAKES[mistake]
+    (project.folder / "README.md").touch()
+    change(digits)
+    path = project.write_scale("mistaken", digits)
+    answer = project.snakemake("-n", "--configfile", path)
+    assert answer.returncode != 0
+    output = answer.stdout + answer.stderr
+    named = [line for line in output.splitlines() if culprit in line]
+    assert len(named) == 1, output
+    assert f"{path}: " in named[0]
+    assert "Traceback" not in output
+    assert "Error in" not in output
