@@ -22,4 +22,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.report.input,
         rules.report.output,

@@ -174,6 +174,12 @@ def milestones(scale: Scale, run: Run) -> list[int]:
     return sorted(steps)
 
 
+def previous_milestone(scale: Scale, run: Run, step: int) -> int | None:
+    """The milestone whose work directory training to `step` continues; step 0 leaves none."""
+    earlier = [number for number in milestones(scale, run) if 0 < number < step]
+    return earlier[-1] if earlier else None
+
+
 def lineage(scale: Scale, run: Run) -> Run:
     """The run whose work directory `run` shares: the one it extends, or itself."""
     return run if run.extends is None else lineage(scale, all_runs(scale)[run.extends])

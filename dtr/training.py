@@ -52,6 +52,8 @@ def train_run(
     fingerprint = settings.fingerprint(latents.manifest["content_hash"])
     folder = work / fingerprint[:16]
     trainer = Trainer(settings, latents, fingerprint, world)
+    if step == 0:
+        return trainer, folder, None
     holding = exclusive(folder) if world.first else nullcontext()
     with holding, _interruptible() as interrupted:
         saved = load_checkpoint(folder, fingerprint, at_most=step, device=world.device)

@@ -1,8 +1,7 @@
 # The checked scale, and the functions that resolve it for one job. No torch here: Snakemake reads
 # this file in every job.
 import re
-
-from snakemake.exceptions import WorkflowError
+import sys
 
 from dtr import planning
 from dtr.config import REVISIONS, Settings, load_scale
@@ -10,9 +9,9 @@ from dtr.errors import Refusal
 from dtr.files import canonical_json
 
 try:
-    SCALE = load_scale(config, source=" + ".join(workflow.configfiles))
+    SCALE = load_scale(config, source=" + ".join(map(str, workflow.configfiles)))
 except Refusal as refusal:
-    raise WorkflowError(str(refusal)) from None
+    sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
 RUNS = planning.selected_runs(SCALE)
 
@@ -98,11 +97,9 @@ def latents_manifest(wildcards) -> str:
 
 def previous_milestone(wildcards) -> list[str]:
     """The record of the milestone before this one: two jobs never share a work directory."""
-    earlier = [
-        s for s in planning.milestones(SCALE, RUNS[wildcards.run]) if s < int(wildcards.step)
-    ]
+    step = planning.previous_milestone(SCALE, RUNS[wildcards.run], int(wildcards.step))
     folder = f"{SCALE.results}/runs/{wildcards.run}/seed{wildcards.seed}"
-    return [f"{folder}/step{step}/train.json" for step in earlier[-1:]]
+    return [] if step is None else [f"{folder}/step{step}/train.json"]
 
 
 def work_folder(wildcards) -> str:

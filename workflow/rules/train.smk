@@ -5,7 +5,7 @@
 rule train:
     input:
         latents=latents_manifest,
-        earlier=ancient(previous_milestone),
+        earlier=previous_milestone,
     output:
         record="<model>/train.json",
         weights="<model>/ema.safetensors",
