@@ -19,6 +19,11 @@ include: "workflow/rules/metrics.smk"
 include: "workflow/rules/report.smk"
 
 
+rule trained:
+    input:
+        planning.trained_records(SCALE),
+
+
 rule all:
     default_target: True
     input:

@@ -12,7 +12,8 @@ from dtr.registry import known_names
 if TYPE_CHECKING:
     from dtr.config import Scale, SlotSettings
 
-IMPLEMENTED_BACKBONES = ("dit",)
+
+CAPTIONS_PER_SCENE = 5
 
 
 def problems(scale: Scale) -> Iterator[str]:
@@ -24,6 +25,10 @@ def problems(scale: Scale) -> Iterator[str]:
     for kind in ("autoencoders", "extractors"):
         for name, asset in getattr(scale, kind).items():
             yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
+    for preset, size in scale.backbones.items():
+        if (BACKBONES[preset][0] == "adm") != hasattr(size, "model_channels"):
+            yield f"backbones.{preset}: has the settings of another kind of network"
+            return
     for name, slot in scale.slots.items():
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
@@ -41,10 +46,23 @@ def problems(scale: Scale) -> Iterator[str]:
 
 def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]:
     """Why a slot's data and networks do not fit each other."""
-    if SLOTS[name][1] == "none" and slot.num_classes != 1:
+    if SLOTS[name][1] != "class" and slot.num_classes != 1:
         yield f"slots.{name}.num_classes = {slot.num_classes}: told no class, this slot has 1"
     if SLOTS[name][1] == "class" and slot.num_classes < 2:
         yield f"slots.{name}.num_classes = {slot.num_classes}: at least 2 are needed here"
+    told = SLOTS[name][1]
+    if (told == "text") != (slot.text_encoder is not None):
+        yield f"slots.{name}.text_encoder = {slot.text_encoder!r}: this slot is told {told}"
+    if slot.text_encoder is not None:
+        yield from _unknown(f"slots.{name}.text_encoder", slot.text_encoder, scale.text_encoders)
+    if told == "text" and slot.dataset in scale.datasets:
+        kind = scale.datasets[slot.dataset].kind
+        if kind != "scenes":
+            yield f"slots.{name}.dataset = {slot.dataset!r}: {kind} images have no captions"
+        elif (wanted := scale.evaluation.n_samples) > (
+            available := CAPTIONS_PER_SCENE * scale.datasets[slot.dataset].num_test
+        ):
+            yield (f"evaluation.n_samples = {wanted}: slot {name!r} has {available} test captions")
     if slot_space(name) == "pixel":
         if slot.autoencoder is not None:
             yield f"slots.{name}.autoencoder = {slot.autoencoder!r}: a pixel slot has none"
@@ -63,6 +81,8 @@ def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]
             f"{slot.autoencoder!r} needs a multiple of {factor}"
         )
     for preset, size in scale.backbones.items():
+        if BACKBONES[preset][1] == "pixel":
+            continue
         if resolution // factor % size.patch_size:
             yield (
                 f"backbones.{preset}.patch_size = {size.patch_size}: does not divide the "
@@ -97,10 +117,6 @@ def _run_problems(scale: Scale, run: Run) -> Iterator[str]:
 
 def why_not(scale: Scale, run: Run) -> str | None:
     """The reason why this scale cannot train `run`, or None if it can."""
-    family = BACKBONES[run.backbone][0]
-    if family not in IMPLEMENTED_BACKBONES:
-        known = ", ".join(IMPLEMENTED_BACKBONES)
-        return f"backbone {family!r} is not implemented yet (implemented: {known})"
     if run.slot not in scale.slots:
         return f"the {scale.scale} scale fills no slot {run.slot!r}"
     if run.backbone not in scale.backbones:

@@ -48,8 +48,8 @@ def _use_threads(count: int) -> None:
 
 def prepare_data(args: argparse.Namespace) -> None:
     """Write images, index and manifest of a dataset."""
-    from dtr.config import DatasetSettings, parse
     from dtr.data.datasets import prepare_dataset
+    from dtr.settings import DatasetSettings, parse
 
     settings = parse(DatasetSettings, args.settings, source="--settings")
     prepare_dataset(args.name_of, settings, args.out)
@@ -57,9 +57,9 @@ def prepare_data(args: argparse.Namespace) -> None:
 
 def train_autoencoder(args: argparse.Namespace) -> None:
     """Train the image <-> latent autoencoder."""
-    from dtr.config import AutoencoderSettings, parse
     from dtr.data.autoencoder import train_autoencoder
     from dtr.data.datasets import ImageDataset
+    from dtr.settings import AutoencoderSettings, parse
 
     _use_threads(args.threads)
     settings = parse(AutoencoderSettings, args.settings, source="--settings")
@@ -68,9 +68,9 @@ def train_autoencoder(args: argparse.Namespace) -> None:
 
 def train_extractor(args: argparse.Namespace) -> None:
     """Train the classifier whose features the metrics compare."""
-    from dtr.config import ExtractorSettings, parse
     from dtr.data.datasets import ImageDataset
     from dtr.metrics.extractors import train_extractor
+    from dtr.settings import ExtractorSettings, parse
 
     _use_threads(args.threads)
     settings = parse(ExtractorSettings, args.settings, source="--settings")
@@ -81,27 +81,31 @@ def cache_latents(args: argparse.Namespace) -> None:
     """Encode the training images once: mean and log-variance, in hashed shards."""
     from dtr.data.datasets import ImageDataset
     from dtr.data.latents import cache_latents
+    from dtr.settings import TextEncoderSettings, parse
 
     _use_threads(args.threads)
-    cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out)
+    text_encoder = None
+    if args.text_encoder:
+        text_encoder = parse(TextEncoderSettings, args.text_encoder, source="--text-encoder")
+    cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder)
 
 
 def train(args: argparse.Namespace) -> None:
     """Train one run up to a step; goes on from its last checkpoint."""
-    from dtr.config import TrainSettings, parse
-    from dtr.data.latents import LatentDataset
+    from dtr.data.training_data import open_training_data
     from dtr.distributed import world
+    from dtr.settings import TrainSettings, parse
     from dtr.training import Execution, train_run, write_result
 
     _use_threads(args.threads)
     settings = parse(TrainSettings, args.settings, source="--settings")
-    latents = LatentDataset.open(args.latents)
+    data = open_training_data(args.data)
     execution = Execution(args.checkpoint_seconds, args.budget_minutes)
     title = f"train {args.run} seed {settings.seed}"
     with world(args.device) as processes:
         trainer, folder, diverged = train_run(
             settings,
-            latents,
+            data,
             step=args.step,
             work=args.work,
             execution=execution,
@@ -113,20 +117,25 @@ def train(args: argparse.Namespace) -> None:
 
 
 def sample(args: argparse.Namespace) -> None:
-    """Draw one shard of images from a trained model."""
-    from dtr.config import Protocol, parse
+    """Draw one shard of images from a trained model, or from several experts together."""
     from dtr.generate import write_samples
+    from dtr.settings import Protocol, TextEncoderSettings, parse
 
     _use_threads(args.threads)
+    text_encoder = None
+    if args.text_encoder:
+        text_encoder = parse(TextEncoderSettings, args.text_encoder, source="--text-encoder")
     write_samples(
         args.model,
-        args.autoencoder,
         parse(Protocol, args.protocol, source="--protocol"),
         args.out,
         shard=args.shard,
         shard_size=args.shard_size,
         batch_size=args.batch_size,
         device=args.device,
+        autoencoder_folder=args.decoder,
+        data=args.prompts,
+        text_encoder=text_encoder,
     )
 
 
@@ -149,8 +158,8 @@ def reference(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     """Measure the samples of a trained model, or real images as a control (no --model)."""
-    from dtr.config import Protocol, parse
     from dtr.metrics.records import write_record
+    from dtr.settings import Protocol, parse
 
     _use_threads(args.threads)
     write_record(
@@ -159,15 +168,16 @@ def measure(args: argparse.Namespace) -> None:
         slot=args.slot,
         reference=args.reference,
         bootstrap=args.bootstrap,
-        model=args.model,
+        models=args.model,
         shards=args.features,
     )
 
 
 def report(args: argparse.Namespace) -> None:
     """Build tables, figures and the page from the records that exist now."""
-    from dtr.config import Scale, parse
+    from dtr.config import Scale
     from dtr.reporting.html import build_report
+    from dtr.settings import parse
 
     page = build_report(parse(Scale, args.settings, source="--settings"))
     print(f"report: {page}")
@@ -203,12 +213,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bootstrap": {"type": int, "default": 200, "help": "resamples behind an interval"},
     "budget-minutes": {"type": float, "help": "stop, saved, with exit status 75 after this time"},
     "checkpoint-seconds": {"type": float, "default": 60.0, "help": "between two checkpoints"},
-    "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset"},
+    "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset or of cached latents"},
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
     "features": {"type": Path, "nargs": "*", "default": [], "help": "feature files, in order"},
-    "latents": {**_REQUIRED_PATH, "help": "manifest.json of cached latents"},
-    "model": {"type": Path, "help": "folder with ema.safetensors and train.json"},
+    "decoder": {"type": Path, "help": "folder of the autoencoder; none for a model of pixels"},
+    "model": {"type": Path, "nargs": "+", "help": "folders with ema.safetensors and train.json"},
+    "prompts": {"type": Path, "help": "manifest.json of the dataset whose captions are drawn"},
+    "text-encoder": {"metavar": "JSON", "help": "settings of the text encoder, if there is one"},
     "dataset": {"required": True, "help": "name of the dataset", "dest": "name_of"},
     "out": {**_REQUIRED_PATH, "help": "what is written: a folder or a file"},
     "protocol": {"required": True, "metavar": "JSON", "help": "evaluation protocol"},
@@ -229,16 +241,17 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ("prepare-data", prepare_data, "dataset settings out"),
     ("train-autoencoder", train_autoencoder, "settings data out threads"),
     ("train-extractor", train_extractor, "settings data out threads"),
-    ("cache-latents", cache_latents, "data autoencoder out threads"),
+    ("cache-latents", cache_latents, "data autoencoder text-encoder out threads"),
     (
         "train",
         train,
-        "run step settings latents work out device threads checkpoint-seconds budget-minutes",
+        "run step settings data work out device threads checkpoint-seconds budget-minutes",
     ),
     (
         "sample",
         sample,
-        "model autoencoder protocol shard shard-size batch-size out device threads",
+        "model decoder prompts text-encoder protocol shard shard-size batch-size out device"
+        " threads",
     ),
     ("features", features, "samples extractor out device threads"),
     ("reference", reference, "data extractor out threads"),

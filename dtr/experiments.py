@@ -171,6 +171,8 @@ IMAGENET_256_EXPERTS = _group(
     ("in256-b2-expert3", _none(timesteps=(750, 1000)), "table6"),
 )
 
+EXPERTS = tuple(run.id for run in IMAGENET_256_EXPERTS)
+
 IMAGENET_64 = _group(
     "pixel_class_conditional",
     "ADM-64",

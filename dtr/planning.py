@@ -1,16 +1,19 @@
 """Which runs a scale trains, and the settings of each stage for one of them. Free of torch."""
 
 from dtr.checks import why_not
-from dtr.config import (
+from dtr.config import Scale
+from dtr.errors import Refusal
+from dtr.experiments import BACKBONES, EXPERTS, RUNS, SLOTS, Run
+from dtr.settings import (
+    AdmSettings,
     BackboneSettings,
+    DiTSettings,
     Protocol,
     RoutingSettings,
-    Scale,
+    TextDiTSettings,
     TrainSettings,
     WeightingSettings,
 )
-from dtr.errors import Refusal
-from dtr.experiments import RUNS, SLOTS, Run
 
 PAPER_ITERATIONS = {  # of one run on each slot; multi-experts and the 2M run differ from it
     "unconditional": 100_000,
@@ -67,7 +70,7 @@ def routing_settings(scale: Scale, run: Run) -> RoutingSettings:
     if run.routing in ("random", "max_roaming"):
         values["seed"] = defaults.seed
     if run.routing == "max_roaming":
-        channels = scale.backbones[run.backbone].width
+        channels = scale.backbones[run.backbone].channels
         updates = channels - int(channels * beta)
         lasting = max(1, training_steps(scale, run) // max(1, updates))
         values["period"] = defaults.roaming_period or lasting
@@ -89,18 +92,25 @@ def weighting_settings(scale: Scale, run: Run) -> WeightingSettings:
 
 
 def backbone_settings(scale: Scale, run: Run) -> BackboneSettings:
-    """The run's network: the preset's size on the slot's latents and labels."""
-    slot = scale.slots[run.slot]
-    autoencoder = scale.autoencoders[slot.autoencoder]
-    resolution = scale.datasets[slot.dataset].resolution
-    return BackboneSettings(
-        family="dit",
-        input_size=resolution // autoencoder.downsampling,
-        in_channels=autoencoder.latent_channels,
-        num_classes=slot.num_classes,
-        label_dropout=0.0 if SLOTS[run.slot][1] == "none" else scale.training.label_dropout,
-        **scale.backbones[run.backbone].plain(),
-    )
+    """The run's network: the preset's size on the slot's images and what it is told of them."""
+    slot, told = scale.slots[run.slot], SLOTS[run.slot][1]
+    family = BACKBONES[run.backbone][0]
+    size, channels = scale.datasets[slot.dataset].resolution, 3
+    if slot.autoencoder is not None:
+        autoencoder = scale.autoencoders[slot.autoencoder]
+        size, channels = size // autoencoder.downsampling, autoencoder.latent_channels
+    values = {
+        "family": family,
+        "input_size": size,
+        "in_channels": channels,
+        "num_classes": slot.num_classes,
+        "label_dropout": 0.0 if told == "none" else scale.training.label_dropout,
+    }
+    if told == "text":
+        encoder = scale.text_encoders[slot.text_encoder]
+        values |= {"text_tokens": encoder.tokens, "text_width": encoder.width}
+    settings = {"dit": DiTSettings, "dit_text": TextDiTSettings, "adm": AdmSettings}[family]
+    return settings(**values, **scale.backbones[run.backbone].plain())
 
 
 def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
@@ -122,12 +132,15 @@ def protocol(scale: Scale, slot_name: str) -> Protocol:
     return Protocol(
         dataset=slot.dataset,
         autoencoder=slot.autoencoder,
+        text_encoder=slot.text_encoder,
         extractor=slot.extractor,
+        # ADM clips predicted pixels to their range; latents have none.
+        x0_clamp=1.0 if slot.autoencoder is None else evaluation.x0_clamp,
         guidance=None if SLOTS[slot_name][1] == "none" else evaluation.guidance,
         **{
             name: getattr(evaluation, name)
             for name in Protocol.model_fields
-            if name in type(evaluation).model_fields and name != "guidance"
+            if name in type(evaluation).model_fields and name not in ("guidance", "x0_clamp")
         },
     )
 
@@ -140,19 +153,48 @@ def baseline_run(scale: Scale, slot: str) -> Run | None:
     return None
 
 
-def evaluated_models(scale: Scale) -> list[tuple[Run, int, int]]:
-    """Every model that is sampled and measured: (run, seed, step); step 0 is the control."""
-    runs = selected_runs(scale).values()
-    models = [(run, seed, training_steps(scale, run)) for run in runs for seed in scale.seeds]
-    controls = [(baseline_run(scale, slot), scale.seeds[0], 0) for slot in used_slots(scale)]
-    return models + [control for control in controls if control[0] is not None]
+def evaluated_models(scale: Scale) -> list[tuple[str, str, int, int]]:
+    """Every model that is sampled and measured: (name, slot, seed, step); step 0 is the control.
+
+    An expert alone denoises only its timesteps, so experts are measured together, as one model
+    whose name joins theirs by "+".
+    """
+    runs = selected_runs(scale)
+    alone = [run for run in runs.values() if run.id not in EXPERTS]
+    models = [
+        (run.id, run.slot, seed, training_steps(scale, run))
+        for run in alone
+        for seed in scale.seeds
+    ]
+    if set(EXPERTS) <= set(runs):
+        first = runs[EXPERTS[0]]
+        step = training_steps(scale, first)
+        models += [("+".join(EXPERTS), first.slot, seed, step) for seed in scale.seeds]
+    for slot in used_slots(scale):
+        if (control := baseline_run(scale, slot)) is not None:
+            models.append((control.id, slot, scale.seeds[0], 0))
+    return models
+
+
+def trained_records(scale: Scale) -> list[str]:
+    """Path of the training record of every run and seed of the scale."""
+    return [
+        f"{scale.results}/runs/{run.id}/seed{seed}/step{training_steps(scale, run)}/train.json"
+        for run in selected_runs(scale).values()
+        for seed in scale.seeds
+    ]
+
+
+def components(name: str) -> list[str]:
+    """Ids of the runs behind the name of a measured model: one, or all experts."""
+    return name.split("+")
 
 
 def measured_records(scale: Scale) -> list[str]:
     """Path of the metrics record of every measured model and real-image control of the scale."""
     places = [
-        (run.slot, f"runs/{run.id}/seed{seed}/step{step}")
-        for run, seed, step in evaluated_models(scale)
+        (slot, f"runs/{name}/seed{seed}/step{step}")
+        for name, slot, seed, step in evaluated_models(scale)
     ]
     places += [(slot, f"controls/{slot}/real") for slot in used_slots(scale)]
     return [

@@ -7,9 +7,9 @@ layers change together every `period` steps, one channel each, so that roaming l
 import numpy as np
 import torch
 
-from dtr.config import RoutingSettings
 from dtr.routing import ChannelMasks, random_masks
 from dtr.seeding import generator
+from dtr.settings import RoutingSettings
 
 
 class RoamingMasks(ChannelMasks):

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dtr.config import RoutingSettings
 from dtr.errors import Refusal
 from dtr.registry import load
 from dtr.seeding import generator
+from dtr.settings import RoutingSettings
 
 
 def active_channels(num_channels: int, beta: float) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dtr.config import Protocol
 from dtr.diffusion import Diffusion
 from dtr.progress import Progress
 from dtr.seeding import generator
+from dtr.settings import Protocol
 
 
 class ImageStreams:
@@ -39,11 +39,11 @@ def guided_output(
 ) -> Tensor:
     """Classifier-free guidance: eps = eps_u + s (eps_c - eps_u); the variance is conditional.
 
-    x: [B, C, H, W]; t, y: [B] int64.  channels: "all" guides every latent channel (the authors'
-    code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
+    x: [B, C, H, W]; t: [B] int64; y: labels or captions.  channels: "all" guides every channel
+    (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
     """
-    null = torch.full_like(y, model.null_label)
-    output = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null]))
+    both = torch.cat([y, model.null_condition(y)])
+    output = model(torch.cat([x, x]), torch.cat([t, t]), both)
     conditional, unconditional = output.chunk(2)
     guided = x.shape[1] if channels == "all" else 3
     base = unconditional[:, :guided]
@@ -60,30 +60,35 @@ def sample_latents(
     *,
     shape: tuple[int, int, int],
     device: str = "cpu",
+    prompts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw the images of `indices` as scaled latents: ([B, *shape] float32, labels [B] int64).
 
-    diffusion: the training process; it is respaced to protocol.sampling_steps here.
+    diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
+    encoded captions [n, T, W] by image index, which then take the place of labels.
     """
     chain = diffusion.respaced(protocol.sampling_steps)
     streams = ImageStreams(protocol.seed, indices)
-    y = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
+    labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
+    y = labels if prompts is None else prompts[torch.as_tensor(indices)].to(device)
     x = streams.noise(shape).to(device)
     for step in reversed(range(chain.num_steps)):
         # The model, and so its masks, sees the original timestep, not the index in the chain.
-        t = torch.full_like(y, int(chain.timesteps[step]))
+        t = torch.full_like(labels, int(chain.timesteps[step]))
         if protocol.guidance is None or protocol.guidance == 1.0:
             output = model(x, t, y)
         else:
             output = guided_output(
                 model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
             )
-        reverse = chain.reverse_step(output, x, torch.full_like(y, step), clamp=protocol.x0_clamp)
+        reverse = chain.reverse_step(
+            output, x, torch.full_like(labels, step), clamp=protocol.x0_clamp
+        )
         x = reverse.mean
         if step > 0:
             noise = streams.noise(shape).to(device)
             x = x + torch.exp(0.5 * reverse.log_variance) * noise
-    return x, y
+    return x, labels
 
 
 def batches(first: int, count: int, size: int) -> Iterator[np.ndarray]:
@@ -103,12 +108,15 @@ def sample_shard(
     shape: tuple[int, int, int],
     device: str,
     title: str,
+    prompts: Tensor | None = None,
 ) -> tuple[Tensor, np.ndarray]:
     """Images first..first+count-1 as latents [count, *shape] float32 and labels [count] int64."""
     latents, labels = [], []
     with Progress(title, count) as progress:
         for indices in batches(first, count, batch_size):
-            x, y = sample_latents(model, diffusion, protocol, indices, shape=shape, device=device)
+            x, y = sample_latents(
+                model, diffusion, protocol, indices, shape=shape, device=device, prompts=prompts
+            )
             latents.append(x)
             labels.append(y.cpu().numpy())
             progress.advance(len(indices))

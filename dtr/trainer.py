@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from dtr.backbones import build_backbone
-from dtr.config import TrainingSettings, TrainSettings
-from dtr.data.latents import LatentDataset
+from dtr.data.training_data import TrainingData
 from dtr.diffusion import Diffusion
 from dtr.distributed import World
 from dtr.files import replacing
 from dtr.routing import ChannelMasks
 from dtr.seeding import batch_indices, generator
+from dtr.settings import TrainingSettings, TrainSettings
 from dtr.weighting import build_weighting
 
 
@@ -41,9 +41,9 @@ class Trainer:
     """The state of a run: what a checkpoint holds, and how one step changes it."""
 
     def __init__(
-        self, settings: TrainSettings, latents: LatentDataset, fingerprint: str, world: World
+        self, settings: TrainSettings, data: TrainingData, fingerprint: str, world: World
     ) -> None:
-        self.settings, self.latents, self.fingerprint = settings, latents, fingerprint
+        self.settings, self.data, self.fingerprint = settings, data, fingerprint
         self.world = world
         self.step = 0
         self.seconds = 0.0  # spent so far, over all starts
@@ -51,6 +51,8 @@ class Trainer:
             torch.manual_seed(settings.seed)
             self.objective = Objective(settings).to(world.device)
         self.model, self.weighting = self.objective.model, self.objective.weighting
+        if data.tokens is not None:
+            self.model.null_tokens.copy_(torch.from_numpy(data.null_tokens.copy()))
         self.routed = [m for m in self.model.modules() if isinstance(m, ChannelMasks)]
         training = settings.training
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -96,14 +98,11 @@ class Trainer:
         """
         settings, size = self.settings, self.settings.training.batch_size
         draws = generator(settings.seed, "step", self.step)
-        rows = batch_indices(settings.seed, self.step, size=len(self.latents), batch_size=size)
-        x0 = self.latents.sample(rows, draws)
+        rows = batch_indices(settings.seed, self.step, size=len(self.data), batch_size=size)
+        x0 = self.data.sample(rows, draws)
         noise = draws.standard_normal(x0.shape, dtype=np.float32)
         t = self.weighting.draw_timesteps(draws, size, settings.timesteps)
-        dropped = draws.random(size) < settings.backbone.label_dropout
-        y = np.zeros(size, dtype=np.int64)
-        if settings.backbone.num_classes > 1:
-            y = np.where(dropped, settings.backbone.num_classes, self.latents.labels[rows])
+        y = self.data.conditions(rows, draws, settings.backbone)
         part = self.world.slice_of(size)
         x0, t, y, noise = (
             torch.from_numpy(values[part]).to(self.world.device) for values in (x0, t, y, noise)
@@ -113,7 +112,10 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One optimiser step and EMA update; returns [loss, mean mse, mean vb]."""
         training = self.settings.training
-        values = self.parallel(*self.batch())
+        batch = self.batch()
+        # Dropout draws from torch's own generator: give it a state that belongs to this step.
+        torch.manual_seed(step_seed(self.settings.seed, self.step, self.world.rank))
+        values = self.parallel(*batch)
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         values[0].backward()
@@ -148,6 +150,11 @@ class Trainer:
         tensors = {**self.ema, **dict(self.model.named_buffers())}
         with replacing(path) as temporary:
             save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of what torch itself draws in a step, different on every process."""
+    return int(generator(seed, "torch", step, rank).integers(2**62))
 
 
 def learning_rate(training: TrainingSettings, step: int) -> float:

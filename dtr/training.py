@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, save_checkpoint
-from dtr.config import TrainSettings
-from dtr.data.latents import LatentDataset
+from dtr.data.training_data import TrainingData
 from dtr.distributed import World
 from dtr.errors import Refusal, Suspended
 from dtr.files import hash_file, write_json
 from dtr.progress import Progress
 from dtr.provenance import provenance
+from dtr.settings import TrainSettings
 from dtr.trainer import Trainer
 
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
@@ -35,7 +35,7 @@ class Execution:
 
 def train_run(
     settings: TrainSettings,
-    latents: LatentDataset,
+    data: TrainingData,
     *,
     step: int,
     work: Path,
@@ -48,10 +48,10 @@ def train_run(
     Checkpoints and the log are kept in `work`/<fingerprint>.  Raises Suspended when the time
     budget ends or the process is asked to stop; Busy if another process works there.
     """
-    _check_data(settings, latents)
-    fingerprint = settings.fingerprint(latents.manifest["content_hash"])
+    _check_data(settings, data)
+    fingerprint = settings.fingerprint(data.manifest["content_hash"])
     folder = work / fingerprint[:16]
-    trainer = Trainer(settings, latents, fingerprint, world)
+    trainer = Trainer(settings, data, fingerprint, world)
     if step == 0:
         return trainer, folder, None
     holding = exclusive(folder) if world.first else nullcontext()
@@ -112,25 +112,25 @@ def _rewind(trainer: Trainer, folder: Path) -> str:
     device = trainer.world.device
     good = load_checkpoint(folder, trainer.fingerprint, at_most=trainer.step, device=device)
     if good is None:
-        good = Trainer(
-            trainer.settings, trainer.latents, trainer.fingerprint, trainer.world
-        ).state()
+        good = Trainer(trainer.settings, trainer.data, trainer.fingerprint, trainer.world).state()
     trainer.restore(good)
     return reason
 
 
-def _check_data(settings: TrainSettings, latents: LatentDataset) -> None:
+def _check_data(settings: TrainSettings, data: TrainingData) -> None:
     backbone = settings.backbone
     expected = (backbone.in_channels, backbone.input_size, backbone.input_size)
-    if latents.shape != expected:
-        raise Refusal(f"latents of shape {latents.shape}: the backbone takes {expected}")
-    if len(latents) < settings.training.batch_size:
+    if data.shape != expected:
+        raise Refusal(f"training data of shape {data.shape}: the backbone takes {expected}")
+    if len(data) < settings.training.batch_size:
         raise Refusal(
             f"training.batch_size = {settings.training.batch_size}: more than the "
-            f"{len(latents)} training images"
+            f"{len(data)} training images"
         )
-    highest = int(latents.labels.max())
-    if settings.backbone.num_classes > 1 and highest >= settings.backbone.num_classes:
+    if (data.tokens is not None) != (backbone.family == "dit_text"):
+        raise Refusal(f"backbone {backbone.family!r}: does not fit data with or without captions")
+    highest = int(data.labels.max())
+    if backbone.num_classes > 1 and highest >= backbone.num_classes:
         raise Refusal(f"num_classes = {backbone.num_classes}: the data has label {highest}")
 
 
@@ -184,7 +184,7 @@ def write_result(
             "status": "ok" if diverged is None else "diverged",
             "reason": diverged,
             "fingerprint": trainer.fingerprint,
-            "dataset_hash": trainer.latents.manifest["content_hash"],
+            "dataset_hash": trainer.data.manifest["content_hash"],
             "settings": trainer.settings.plain(),
             "weights_sha256": hash_file(out / "ema.safetensors"),
             "parameters": sum(p.numel() for p in trainer.model.parameters()),

@@ -1,14 +1,17 @@
 """Networks with one contract: `backbone(x, t, y)` -> predicted noise and variance, [B, 2C, H, W].
 
-t: [B] int64 original timesteps 0..999; y: [B] int64 labels, `null_label` where there is none.
+t: [B] int64 original timesteps 0..999; y: what the model is told, [B] int64 labels or [B, T, W]
+float32 encoded captions. `null_condition(y)` gives what stands for "told nothing" in its place.
 """
 
 from torch import nn
 
+from dtr.backbones.adm import ADM
 from dtr.backbones.dit import DiT
-from dtr.config import BackboneSettings, RoutingSettings
+from dtr.backbones.dit_text import DiTText
+from dtr.settings import BackboneSettings, RoutingSettings
 
-FAMILIES = {"dit": DiT}
+FAMILIES = {"dit": DiT, "dit_text": DiTText, "adm": ADM}
 
 
 def build_backbone(

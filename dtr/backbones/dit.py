@@ -1,14 +1,15 @@
 """DiT (Peebles & Xie 2023) with task routing: parameters carry the names of the released code."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtr.config import BackboneSettings, RoutingSettings
 from dtr.routing import build_routing
+from dtr.settings import DiTSettings, RoutingSettings
 
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 
@@ -135,11 +136,41 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(z, shift, scale))
 
 
+def unpatchify(tokens: Tensor, patch: int) -> Tensor:
+    """Tokens of a square image, row-major, back to pixels: [B, N, patch^2 * C] -> [B, C, H, W].
+
+    A token's vector is ordered (row, column, channel).
+    """
+    side = math.isqrt(tokens.shape[1])
+    grid = tokens.view(len(tokens), side, side, patch, patch, -1)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, side * patch, side * patch)
+
+
+def initialise(model: nn.Module, *, tables: Sequence[Tensor] = ()) -> None:
+    """adaLN-Zero: Xavier everywhere, zero gates and output, so that the output starts at 0.
+
+    tables: embedding tables of the model, drawn from N(0, 0.02) like the timestep MLP.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    patches = model.x_embedder.proj
+    nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
+    nn.init.zeros_(patches.bias)
+    for weight in (*tables, model.t_embedder.mlp[0].weight, model.t_embedder.mlp[2].weight):
+        nn.init.normal_(weight, std=0.02)
+    zero = [block.adaLN_modulation[1] for block in model.blocks]
+    for linear in (*zero, model.final_layer.adaLN_modulation[1], model.final_layer.linear):
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+
+
 class DiT(nn.Module):
     """Diffusion transformer over latents; unconditional when it has one class and no dropout."""
 
     def __init__(
-        self, settings: BackboneSettings, routing: RoutingSettings, *, num_timesteps: int
+        self, settings: DiTSettings, routing: RoutingSettings, *, num_timesteps: int
     ) -> None:
         super().__init__()
         width, patch = settings.width, settings.patch_size
@@ -161,31 +192,16 @@ class DiT(nn.Module):
             num_timesteps=num_timesteps,
             num_channels=width,
         )
-        self._initialise()
+        initialise(self, tables=[self.y_embedder.embedding_table.weight])
 
     @property
     def null_label(self) -> int | None:
         """The label that stands for "no label", None for an unconditional model."""
         return self.num_classes if self.settings.label_dropout > 0 else None
 
-    def _initialise(self) -> None:
-        """adaLN-Zero: Xavier everywhere, zero gates and output, so that the output starts at 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.settings.width, -1))
-        nn.init.zeros_(self.x_embedder.proj.bias)
-        for weight in (
-            self.y_embedder.embedding_table.weight,
-            self.t_embedder.mlp[0].weight,
-            self.t_embedder.mlp[2].weight,
-        ):
-            nn.init.normal_(weight, std=0.02)
-        zero = [block.adaLN_modulation[1] for block in self.blocks]
-        for linear in (*zero, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+    def null_condition(self, y: Tensor) -> Tensor:
+        """The null label in place of every label of y: [B] int64."""
+        return torch.full_like(y, self.null_label)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Predicted noise and v for x: [B, C, H, W], t: [B] int64, y: [B] int64; [B, 2C, H, W]."""
@@ -197,7 +213,4 @@ class DiT(nn.Module):
         return self._unpatchify(self.final_layer(z, c))
 
     def _unpatchify(self, tokens: Tensor) -> Tensor:
-        """[B, N, patch * patch * channels], ordered (row, column, channel), to images."""
-        patch, side = self.settings.patch_size, self.settings.input_size // self.settings.patch_size
-        grid = tokens.view(len(tokens), side, side, patch, patch, -1)
-        return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, side * patch, side * patch)
+        return unpatchify(tokens, self.settings.patch_size)

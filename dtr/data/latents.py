@@ -5,27 +5,40 @@ The posterior is sampled anew at every visit, as when the autoencoder runs insid
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dtr.data.autoencoder import encode, load_autoencoder
+from dtr.data.captions import flatten
 from dtr.data.datasets import ImageDataset, check_files
+from dtr.data.text_encoder import build_text_encoder, write_tokens
+from dtr.data.training_data import TrainingData
 from dtr.files import hash_file, hash_json, read_json, replacing, write_json
+from dtr.settings import TextEncoderSettings
 
 SHARD_SIZE = 50_000  # images in one memory-mapped file
 
 
-def cache_latents(dataset: ImageDataset, autoencoder: Path, folder: Path) -> None:
+def cache_latents(
+    dataset: ImageDataset,
+    autoencoder: Path,
+    folder: Path,
+    text_encoder: TextEncoderSettings | None = None,
+) -> None:
     """Encode the training split; write shards, labels and, last, manifest.json into `folder`.
 
-    A shard is float32 [n, mirrors, 2, C, h, w]: mirrors 1 or 2, then (mean, log-variance).
+    A shard is float32 [n, mirrors, 2, C, h, w]: mirrors 1 or 2, then (mean, log-variance). With a
+    text encoder also tokens.npy, float32 [captions, T, W], the empty one last, and first.npy,
+    int64 [n + 1], where the captions of each image begin.
     """
     model, scale_factor = load_autoencoder(autoencoder)
     rows = dataset.positions("train")
     with replacing(folder / "labels.npy") as temporary:
         np.save(temporary, dataset.labels()[rows])
     names = ["labels.npy"]
+    if text_encoder is not None:
+        names += _cache_captions(dataset.index["captions"].iloc[rows], text_encoder, folder)
     for number, start in enumerate(range(0, len(rows), SHARD_SIZE)):
         images = dataset.images[rows[start : start + SHARD_SIZE]]
         views = [images, images[:, :, ::-1]] if dataset.manifest["mirror"] else [images]
@@ -49,29 +62,33 @@ def cache_latents(dataset: ImageDataset, autoencoder: Path, folder: Path) -> Non
     )
 
 
-@dataclass(frozen=True)
-class LatentDataset:
-    """Memory-mapped moments of the training images, their labels and the manifest."""
+def _cache_captions(captions: pd.Series, settings: TextEncoderSettings, folder: Path) -> list[str]:
+    every, first = flatten([list(own) for own in captions])
+    write_tokens(build_text_encoder(settings), [*every, ""], folder / "tokens.npy")
+    with replacing(folder / "first.npy") as temporary:
+        np.save(temporary, first)
+    return ["tokens.npy", "first.npy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentDataset(TrainingData):
+    """Memory-mapped moments of the training images, what a model is told of them, the manifest."""
 
     shards: list[np.ndarray]
-    labels: np.ndarray
-    manifest: dict[str, Any]
 
     @classmethod
     def open(cls, manifest_path: str | Path) -> "LatentDataset":
-        """Open cached latents; a shard that differs from the manifest is refused."""
+        """Open cached latents; a file that differs from the manifest is refused."""
         manifest = read_json(manifest_path)
         folder = Path(manifest_path).parent
         check_files(folder, manifest["files"], redo=f"delete {manifest_path} to encode again")
-        shards = [
-            np.load(folder / name, mmap_mode="r")
+        arrays = {
+            name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r")
             for name in sorted(manifest["files"])
-            if name.startswith("shard-")
-        ]
-        return cls(shards, np.load(folder / "labels.npy"), manifest)
-
-    def __len__(self) -> int:
-        return self.manifest["count"]
+        }
+        shards = [array for name, array in arrays.items() if name.startswith("shard-")]
+        told = {name: arrays.get(name) for name in ("labels", "tokens", "first")}
+        return cls(manifest=manifest, shards=shards, **told)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from dtr.config import Protocol
 from dtr.errors import Refusal
 from dtr.metrics import fid, inception_score, kid
 from dtr.metrics.features import Features, load_features, same_extractor
 from dtr.metrics.intervals import Interval, wilson
 from dtr.metrics.precision_recall import precision_recall
 from dtr.seeding import generator
+from dtr.settings import Protocol
 
 DIRECTIONS = {
     "fid": "lower",

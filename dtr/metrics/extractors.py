@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtr.config import ExtractorSettings, parse
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
 from dtr.files import hash_file, read_json, replacing, write_json
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import batch_indices, generator
+from dtr.settings import ExtractorSettings, parse
 
 RESOLUTION, CLASSES = 32, 10
 MAX_SHIFT = 2  # pixels; random shifts in training, never flips: a mirrored digit is no digit
@@ -53,6 +53,8 @@ class DigitsCNN(nn.Module):
         self.head = nn.Linear(features, CLASSES)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if images.shape[-1] < RESOLUTION:  # smaller pixels are shown as blocks of equal ones
+            images = F.interpolate(images.float(), size=RESOLUTION, mode="nearest")
         features = self.body(images.float() / 127.5 - 1)
         return features, self.head(features)
 
@@ -131,10 +133,10 @@ def extract(extractor: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
 
 def _check_dataset(dataset: ImageDataset) -> None:
     resolution, classes = dataset.images.shape[1], int(dataset.labels().max()) + 1
-    if resolution != RESOLUTION or classes != CLASSES:
+    if RESOLUTION % resolution or classes != CLASSES:
         raise Refusal(
             f"extractor kind 'digits_cnn': dataset has {classes} classes at {resolution} pixels, "
-            f"it accepts {CLASSES} classes at {RESOLUTION}"
+            f"it accepts {CLASSES} classes at {RESOLUTION} or {RESOLUTION // 2}"
         )
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtr.config import Protocol
 from dtr.errors import Refusal
 from dtr.files import read_json, write_json
 from dtr.metrics.evaluate import measure_files, measure_real
 from dtr.provenance import provenance
+from dtr.settings import Protocol
 
 
 def write_record(
@@ -18,22 +18,25 @@ def write_record(
     slot: str,
     reference: Path,
     bootstrap: int,
-    model: Path | None = None,
+    models: Sequence[Path] | None = None,
     shards: Sequence[Path] = (),
 ) -> None:
-    """Write the metrics of a model's feature files; of real images where `model` is None.
+    """Write the metrics of a model's feature files; of real images where `models` is None.
 
-    A diverged run gets a record without metrics; features that cannot be measured one with
-    status "failed" and the reason.
+    Several models are experts sampled together; their names are joined. A diverged run gets a
+    record without metrics; features that cannot be measured one with status "failed" and the
+    reason.
     """
     started = time.perf_counter()
     train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
-    if model is not None:
-        train = read_json(model / "train.json")
+    if models:
+        records = [read_json(model / "train.json") for model in models]
+        worst = next((record for record in records if record["status"] != "ok"), records[0])
+        train = worst | {"run": "+".join(record["run"] for record in records)}
     status, reason, metrics = train["status"], train["reason"], []
     if status == "ok":
         try:
-            if model is None:
+            if not models:
                 metrics = measure_real(reference, protocol, bootstrap=bootstrap)
             else:
                 metrics = measure_files(shards, reference, protocol, bootstrap=bootstrap)

@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones import build_backbone
-from dtr.config import BackboneSettings, DiffusionSettings, RoutingSettings, WeightingSettings
 from dtr.diffusion import Diffusion
 from dtr.routing import dtr_masks
 from dtr.sampling import guided_output
+from dtr.settings import DiffusionSettings, DiTSettings, RoutingSettings, WeightingSettings
 from dtr.weighting import build_weighting
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -34,7 +34,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def released_dit(name: str):
     tensors, metadata = read(name)
     conditional = metadata["num_classes"] != "1"
-    settings = BackboneSettings(
+    settings = DiTSettings(
         family="dit",
         input_size=int(metadata["input_size"]),
         in_channels=4,

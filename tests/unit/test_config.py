@@ -10,16 +10,10 @@ import pytest
 import yaml
 
 from dtr.checks import why_not
-from dtr.config import (
-    BackboneSize,
-    EvaluationSettings,
-    RoutingSettings,
-    Scale,
-    load_scale,
-    parse,
-)
+from dtr.config import EvaluationSettings, Scale, load_scale
 from dtr.errors import Refusal
 from dtr.experiments import RUNS
+from dtr.settings import DiTSize, RoutingSettings, parse
 
 ROW = {
     "id": "mine",
@@ -228,7 +222,7 @@ def test_checking_a_scale_creates_nothing(scale, tmp_path):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(Refusal, match=r"size: width 128 must be divisible by heads \(3\)"):
-        parse(BackboneSize, {"patch_size": 2, "width": 128, "depth": 1, "heads": 3}, source="size")
+        parse(DiTSize, {"patch_size": 2, "width": 128, "depth": 1, "heads": 3}, source="size")
 
 
 def test_a_kid_subset_larger_than_the_sample_is_refused(digits):

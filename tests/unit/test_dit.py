@@ -8,13 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from dtr.analysis.complexity import PRESETS, matmul_macs, paper_gflops, parameter_count
 from dtr.backbones import build_backbone
 from dtr.backbones.dit import Block
-from dtr.config import BackboneSettings, RoutingSettings
+from dtr.settings import DiTSettings, RoutingSettings
 
 NONE = RoutingSettings(type="none")
 DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)
 
 
-def settings(**changes) -> BackboneSettings:
+def settings(**changes) -> DiTSettings:
     small = {
         "family": "dit",
         "input_size": 8,
@@ -26,7 +26,7 @@ def settings(**changes) -> BackboneSettings:
         "num_classes": 10,
         "label_dropout": 0.1,
     }
-    return BackboneSettings(**(small | changes))
+    return DiTSettings(**(small | changes))
 
 
 def build(routing: RoutingSettings = NONE, **changes):

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from dtr.config import ExtractorSettings
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
 from dtr.metrics import extractors
 from dtr.metrics.extractors import DigitsCNN, extract, load_extractor, train_extractor
+from dtr.settings import ExtractorSettings
 
 SETTINGS = ExtractorSettings(
     kind="digits_cnn",

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtr.config import Protocol
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
 from dtr.files import hash_file
@@ -24,6 +23,7 @@ from dtr.metrics.features import (
     write_reference_features,
     write_sample_features,
 )
+from dtr.settings import Protocol
 
 PROTOCOL = Protocol(
     dataset="digits",

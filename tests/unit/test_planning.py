@@ -3,7 +3,7 @@
 import pytest
 
 from dtr.checks import why_not
-from dtr.config import REVISIONS, RoutingSettings, Scale, TrainSettings, load_scale
+from dtr.config import Scale, load_scale
 from dtr.errors import Refusal
 from dtr.experiments import RUNS, SLOTS, Run
 from dtr.planning import (
@@ -22,6 +22,7 @@ from dtr.planning import (
     training_steps,
 )
 from dtr.registry import known_names
+from dtr.settings import REVISIONS, RoutingSettings, TrainSettings
 
 DATA = "0" * 64
 TABLE1_DIT = [
@@ -253,7 +254,7 @@ def test_alpha_is_the_runs(scale):
 
 def test_the_untrained_baseline_of_each_slot_is_measured_once(digits):
     scale = load_scale(digits | {"seeds": [3, 4]}, source="test")
-    models = [(run.id, seed, step) for run, seed, step in evaluated_models(scale)]
+    models = [(name, seed, step) for name, _, seed, step in evaluated_models(scale)]
     assert len(set(models)) == len(models)
     assert {model for model in models if model[2] == 0} == {
         (baseline_run(scale, slot).id, 3, 0) for slot in ("unconditional", "class_conditional")
@@ -272,7 +273,7 @@ def test_only_the_baselines_keep_their_first_weights(scale):
 def test_without_a_baseline_there_is_no_control(digits):
     scale = load_scale(digits | {"targets": [], "extra_runs": [OWN]}, source="test")
     assert baseline_run(scale, "unconditional") is None
-    assert [model[0].id for model in evaluated_models(scale)] == ["mine"]
+    assert [model[0] for model in evaluated_models(scale)] == ["mine"]
 
 
 def test_a_run_works_in_the_directory_of_the_run_it_extends(scale):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dtr.config import RoutingSettings
 from dtr.errors import Refusal
 from dtr.routing import active_channels, build_routing, dtr_masks, random_masks, window_starts
+from dtr.settings import RoutingSettings
 
 SAMPLED = [0, 100, 239, 250, 500, 750, 900, 990, 998, 999]
 

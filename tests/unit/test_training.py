@@ -10,13 +10,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, save_checkpoint
-from dtr.config import TrainSettings
 from dtr.data.latents import LatentDataset
 from dtr.distributed import World
 from dtr.errors import Busy, Refusal, Suspended
 from dtr.files import hash_file, hash_json, read_json, write_json
+from dtr.settings import TrainSettings
 from dtr.trainer import Trainer, learning_rate
 from dtr.training import Execution, train_run, write_result
 
@@ -122,7 +123,7 @@ def test_sigkill_at_random_moments_leaves_the_same_ema(latents, tmp_path, kill_s
     def command(name: str) -> list[str]:
         return [
             sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "400",
-            "--settings", settings().model_dump_json(), "--latents", str(latents),
+            "--settings", settings().model_dump_json(), "--data", str(latents),
             "--work", str(tmp_path / name / "work"), "--out", str(tmp_path / name / "out"),
             "--checkpoint-seconds", "0",
         ]  # fmt: skip
@@ -150,10 +151,39 @@ def test_sigkill_at_random_moments_leaves_the_same_ema(latents, tmp_path, kill_s
     assert records[0]["history"] == records[1]["history"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["vanilla", "ant_uw"])
+def test_two_processes_train_the_same_weights_as_one(latents, tmp_path, weighting):
+    """torchrun with two processes on the CPU: the EMA of one process to 1e-6."""
+    own = {"ant_uw": {"clusters": 8, "learning_rate": 0.025}}.get(weighting, {})
+    chosen = settings(weighting={"type": weighting, **own}, training__learning_rate=1e-3)
+
+    def run(processes: int) -> dict[str, torch.Tensor]:
+        folder = tmp_path / f"{processes}"
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={processes}", "-m", "dtr", "train", "--run", "toy", "--step", "20",
+            "--settings", chosen.model_dump_json(), "--data", str(latents),
+            "--work", str(folder / "work"), "--out", str(folder / "out"),
+        ]  # fmt: skip
+        answer = subprocess.run(command, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        return load_file(folder / "out" / "ema.safetensors")
+
+    one, two = run(1), run(2)
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(Refusal, match="batch_size = 8: not divisible by 3 processes"):
+        World(0, 3).slice_of(8)
+
+
 def test_sigterm_saves_and_exits_75(latents, tmp_path):
     command = [
         sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "1000000",
-        "--settings", settings().model_dump_json(), "--latents", str(latents),
+        "--settings", settings().model_dump_json(), "--data", str(latents),
         "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"),
         "--checkpoint-seconds", "1",
     ]  # fmt: skip
@@ -313,7 +343,7 @@ def test_warm_up():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone__input_size": 8}, r"latents of shape \(4, 4, 4\): the backbone takes"),
+        ({"backbone__input_size": 8}, r"training data of shape \(4, 4, 4\): the backbone takes"),
         ({"training__batch_size": 41}, "batch_size = 41: more than the 40 training images"),
         ({"backbone__num_classes": 5}, "num_classes = 5: the data has label 9"),
     ],

@@ -5,6 +5,9 @@ from collections import Counter
 
 import pytest
 
+from dtr.experiments import RUNS
+from dtr.files import read_json
+
 pytestmark = pytest.mark.workflow
 
 TABLE1 = [(model, routing) for model in ("ffhq256-b2", "in256-l2")
@@ -49,6 +52,21 @@ def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
     drawn = Counter(re.sub(r"\d+\.npz$", "", out) for rule, out in jobs if rule == "sample")
     assert set(drawn.values()) == {3}
     assert len(drawn) == 14
+
+
+@pytest.mark.slow
+def test_all_59_runs_of_the_paper_train(project):
+    """A token number of steps on tiny networks, in one call of Snakemake."""
+    answer = project.snakemake(
+        "trained", "--cores", "2", "--configfile", "workflow/config/smoke.yaml"
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    records = [
+        read_json(path)
+        for path in (project.folder / "results/smoke").glob("runs/*/seed0/step*/train.json")
+    ]
+    assert {record["run"] for record in records} == {run.id for run in RUNS}
+    assert {record["status"] for record in records} == {"ok"}
 
 
 def test_lint_has_nothing_to_say(project):

@@ -1,10 +1,12 @@
 # The checked scale, and the functions that resolve it for one job. No torch here: Snakemake reads
 # this file in every job.
+import os
 import re
 import sys
 
 from dtr import planning
-from dtr.config import REVISIONS, Settings, load_scale
+from dtr.config import load_scale
+from dtr.settings import REVISIONS, Settings
 from dtr.errors import Refusal
 from dtr.files import canonical_json
 
@@ -14,15 +16,18 @@ except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
 RUNS = planning.selected_runs(SCALE)
+MODELS = sorted({name for name, *_ in planning.evaluated_models(SCALE)})
 
 
 pathvars:
     results=SCALE.results,
-    model=f"{SCALE.results}/runs/{{run}}/seed{{seed}}/step{{step}}",
+    trained=f"{SCALE.results}/runs/{{run}}/seed{{seed}}/step{{step}}",
+    measured=f"{SCALE.results}/runs/{{name}}/seed{{seed}}/step{{step}}",
 
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)) or "none",
+    name="|".join(map(re.escape, MODELS)) or "none",
     slot="|".join(SCALE.slots),
     dataset="|".join(SCALE.datasets),
     autoencoder="|".join(SCALE.autoencoders),
@@ -38,8 +43,11 @@ def as_json(settings: Settings) -> str:
 
 
 def slot_of(wildcards) -> str:
-    """The dataset slot of a job, named by its path or by its run."""
-    return RUNS[wildcards.run].slot if "run" in wildcards.keys() else wildcards.slot
+    """The dataset slot of a job, named by its path, its run or its measured model."""
+    if "slot" in wildcards.keys():
+        return wildcards.slot
+    name = wildcards.run if "run" in wildcards.keys() else wildcards.name
+    return RUNS[planning.components(name)[0]].slot
 
 
 def slot_settings(wildcards):
@@ -50,8 +58,49 @@ def slot_protocol(wildcards) -> str:
     return as_json(planning.protocol(SCALE, slot_of(wildcards)))
 
 
-def autoencoder_record(wildcards) -> str:
-    return f"{SCALE.results}/autoencoders/{slot_settings(wildcards).autoencoder}/record.json"
+def decoder_record(wildcards) -> list[str]:
+    """Of the slot's autoencoder; models of pixels have none."""
+    name = slot_settings(wildcards).autoencoder
+    return [] if name is None else [f"{SCALE.results}/autoencoders/{name}/record.json"]
+
+
+def decoder_option(wildcards, input) -> str:
+    return f"--decoder {os.path.dirname(input.decoder[0])}" if input.decoder else ""
+
+
+def prompts_manifest(wildcards) -> list[str]:
+    """Of the dataset whose captions prompt the samples, where the slot is told captions."""
+    slot = slot_settings(wildcards)
+    manifest = f"{SCALE.results}/data/{slot.dataset}/manifest.json"
+    return [] if slot.text_encoder is None else [manifest]
+
+
+def prompts_option(wildcards, input) -> str:
+    if not input.prompts:
+        return ""
+    encoder = SCALE.text_encoders[slot_settings(wildcards).text_encoder]
+    return f"--prompts {input.prompts[0]} --text-encoder '{as_json(encoder)}'"
+
+
+def captions_option(wildcards) -> str:
+    """The text encoder of the slot whose latents are cached, if it has one."""
+    for slot in SCALE.slots.values():
+        if (slot.dataset, slot.autoencoder) == (wildcards.dataset, wildcards.autoencoder):
+            if slot.text_encoder is not None:
+                return f"--text-encoder '{as_json(SCALE.text_encoders[slot.text_encoder])}'"
+    return ""
+
+
+def model_records(wildcards) -> list[str]:
+    """Training records of a measured model: one, or one per expert."""
+    return [
+        f"{SCALE.results}/runs/{run}/seed{wildcards.seed}/step{wildcards.step}/train.json"
+        for run in planning.components(wildcards.name)
+    ]
+
+
+def model_folders(wildcards, input) -> list[str]:
+    return [os.path.dirname(record) for record in input.models]
 
 
 def extractor_record(wildcards) -> str:
@@ -90,8 +139,11 @@ def train_settings(wildcards) -> str:
     return as_json(planning.train_settings(SCALE, run, seed))
 
 
-def latents_manifest(wildcards) -> str:
+def training_data(wildcards) -> str:
+    """Cached latents, or the dataset itself for models of pixels."""
     slot = slot_settings(wildcards)
+    if slot.autoencoder is None:
+        return f"{SCALE.results}/data/{slot.dataset}/manifest.json"
     return f"{SCALE.results}/latents/{slot.dataset}--{slot.autoencoder}/manifest.json"
 
 
@@ -110,5 +162,5 @@ def work_folder(wildcards) -> str:
 def sample_features(wildcards) -> list[str]:
     evaluation = SCALE.evaluation
     shards = range(-(-evaluation.n_samples // evaluation.shard_size))
-    folder = f"{SCALE.results}/runs/{wildcards.run}/seed{wildcards.seed}/step{wildcards.step}"
+    folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
     return [f"{folder}/features/{wildcards.protocol}/shard-{shard}.npz" for shard in shards]

@@ -15,6 +15,8 @@ rule cache_latents:
         revision=REVISIONS["latents"],
         folder=subpath(output.manifest, parent=True),
         autoencoder=subpath(input.autoencoder, parent=True),
+        captions=captions_option,
     shell:
         "python -m dtr cache-latents --data {input.data} --autoencoder {params.autoencoder}"
+        " {params.captions}"
         " --out {params.folder} --threads {threads} 2>&1 | tee {log}"

@@ -3,12 +3,12 @@
 
 rule features:
     input:
-        samples="<model>/samples/{protocol}/shard-{shard}.npz",
+        samples="<measured>/samples/{protocol}/shard-{shard}.npz",
         extractor=extractor_record,
     output:
-        "<model>/features/{protocol}/shard-{shard}.npz",
+        "<measured>/features/{protocol}/shard-{shard}.npz",
     log:
-        "<results>/logs/features/{run}-seed{seed}-step{step}-{protocol}-{shard}.log",
+        "<results>/logs/features/{name}-seed{seed}-step{step}-{protocol}-{shard}.log",
     conda:
         "../../envs/environment-cpu.yaml"
     resources:
@@ -41,13 +41,13 @@ rule reference:
 
 rule measure:
     input:
-        model="<model>/train.json",
+        models=model_records,
         features=sample_features,
         reference=reference_features,
     output:
-        "<model>/metrics/{protocol}.json",
+        "<measured>/metrics/{protocol}.json",
     log:
-        "<results>/logs/measure/{run}-seed{seed}-step{step}-{protocol}.log",
+        "<results>/logs/measure/{name}-seed{seed}-step{step}-{protocol}.log",
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -55,9 +55,9 @@ rule measure:
         slot=slot_of,
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
-        model=subpath(input.model, parent=True),
+        models=model_folders,
     shell:
-        "python -m dtr measure --model {params.model} --features {input.features}"
+        "python -m dtr measure --model {params.models} --features {input.features}"
         " --reference {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
         " --bootstrap {params.bootstrap} --out {output} --threads {threads} 2>&1 | tee {log}"
 

@@ -3,13 +3,13 @@
 
 rule sample:
     input:
-        model="<model>/train.json",
-        weights=ancient("<model>/ema.safetensors"),
-        autoencoder=autoencoder_record,
+        models=model_records,
+        decoder=decoder_record,
+        prompts=prompts_manifest,
     output:
-        "<model>/samples/{protocol}/shard-{shard}.npz",
+        "<measured>/samples/{protocol}/shard-{shard}.npz",
     log:
-        "<results>/logs/sample/{run}-seed{seed}-step{step}-{protocol}-{shard}.log",
+        "<results>/logs/sample/{name}-seed{seed}-step{step}-{protocol}-{shard}.log",
     conda:
         "../../envs/environment-cpu.yaml"
     resources:
@@ -19,10 +19,11 @@ rule sample:
         protocol=slot_protocol,
         revision=REVISIONS["sample"],
         shard_size=SCALE.evaluation.shard_size,
-        model=subpath(input.model, parent=True),
-        autoencoder=subpath(input.autoencoder, parent=True),
+        models=model_folders,
+        decoder=decoder_option,
+        prompts=prompts_option,
     shell:
-        "python -m dtr sample --model {params.model} --autoencoder {params.autoencoder}"
+        "python -m dtr sample --model {params.models} {params.decoder} {params.prompts}"
         " --protocol {params.protocol:q} --shard {wildcards.shard}"
         " --shard-size {params.shard_size} --batch-size {resources.batch_size}"
         " --out {output} --device {resources.device} --threads {threads} 2>&1 | tee {log}"

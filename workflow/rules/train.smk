@@ -4,11 +4,11 @@
 
 rule train:
     input:
-        latents=latents_manifest,
+        data=training_data,
         earlier=previous_milestone,
     output:
-        record="<model>/train.json",
-        weights="<model>/ema.safetensors",
+        record="<trained>/train.json",
+        weights="<trained>/ema.safetensors",
     log:
         "<results>/logs/train/{run}-seed{seed}-step{step}.log",
     conda:
@@ -24,7 +24,7 @@ rule train:
         folder=subpath(output.record, parent=True),
     shell:
         "python -m dtr train --run {wildcards.run} --step {wildcards.step}"
-        " --settings {params.settings:q} --latents {input.latents} --work {params.work}"
+        " --settings {params.settings:q} --data {input.data} --work {params.work}"
         " --out {params.folder} --device {resources.device} --threads {threads}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --budget-minutes {resources.runtime} 2>&1 | tee {log}"

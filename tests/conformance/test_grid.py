@@ -1,0 +1,167 @@
+"""Every backbone with every registered routing and weighting keeps the contract of a run."""
+
+import io
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from dtr.config import load_scale
+from dtr.data.training_data import TrainingData
+from dtr.distributed import World
+from dtr.experiments import RUNS, Run
+from dtr.planning import protocol, train_settings
+from dtr.registry import known_names
+from dtr.sampling import sample_latents
+from dtr.trainer import Trainer
+
+BACKBONES = {  # preset: a slot it can be trained on
+    "DiT-B/2": "class_conditional",
+    "DiT-L/2": "unconditional",
+    "DiT-B/2-t2i": "text_conditional",
+    "ADM-64": "pixel_class_conditional",
+}
+GRID = list(itertools.product(BACKBONES, known_names("routing"), known_names("weighting")))
+
+
+class RandomData(TrainingData):
+    """Noise in the place of images: what is tested does not depend on them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.manifest["shape"])
+
+    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        draws.standard_normal(3)  # so that the next draws differ from those without sampling
+        return np.random.default_rng(0).standard_normal((64, *self.shape), np.float32)[rows]
+
+
+@pytest.fixture(scope="module")
+def smoke(root):
+    text = (root / "workflow/config/smoke.yaml").read_text(encoding="utf-8")
+    return load_scale(yaml.safe_load(text), source="smoke.yaml")
+
+
+def resolved(smoke, backbone: str, routing: str, weighting: str):
+    run = Run(
+        id="grid",
+        slot=BACKBONES[backbone],
+        backbone=backbone,
+        routing=routing,
+        weighting=weighting,
+        iterations=100_000,
+        alpha=4.0,
+        clusters=8,
+    )
+    settings = train_settings(smoke, run, 0)
+    if routing == "max_roaming":
+        changed = settings.routing.model_copy(update={"period": 2})
+        settings = settings.model_copy(update={"routing": changed})
+    return settings
+
+
+@cache
+def tokens() -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((65, 16, 32), np.float32)
+
+
+def trainer_of(settings) -> Trainer:
+    backbone = settings.backbone
+    text = {"tokens": tokens(), "first": np.arange(65)} if backbone.family == "dit_text" else {}
+    shape = [backbone.in_channels, backbone.input_size, backbone.input_size]
+    data = RandomData(manifest={"shape": shape}, labels=np.arange(64) % 10, **text)
+    trainer = Trainer(settings, data, "f", World())
+    trainer.model.train()
+    return trainer
+
+
+@pytest.mark.parametrize(("backbone", "routing", "weighting"), GRID)
+def test_two_steps_learn_and_a_checkpoint_resumes_exactly(smoke, backbone, routing, weighting):
+    settings = resolved(smoke, backbone, routing, weighting)
+    trainer = trainer_of(settings)
+    before = {name: tensor.clone() for name, tensor in trainer.ema.items()}
+    losses = [trainer.train_step()[0] for _ in range(2)]
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in trainer.ema.items())
+    resumed = trainer_of(settings)
+    resumed.restore(torch_round_trip(trainer.state()))
+    for other in (trainer, resumed):
+        other.train_step()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    for name, tensor in trainer.ema.items():
+        assert torch.equal(tensor, resumed.ema[name]), name
+
+
+def torch_round_trip(state):
+    """What a checkpoint on disk would give back."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weighting"), list(itertools.product(BACKBONES, known_names("weighting")))
+)
+def test_the_loss_of_a_fixed_batch_falls(smoke, backbone, weighting):
+    trainer = trainer_of(resolved(smoke, backbone, "dtr", weighting))
+    batch = trainer.batch()
+    trainer.batch = lambda: batch
+    losses = [trainer.train_step()[1].item() for _ in range(30)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "routing"), list(itertools.product(BACKBONES, known_names("routing")))
+)
+def test_routing_adds_no_parameter_and_starts_at_zero(smoke, backbone, routing):
+    routed = trainer_of(resolved(smoke, backbone, routing, "vanilla"))
+    plain = trainer_of(resolved(smoke, backbone, "none", "vanilla"))
+    sizes = [{n: p.shape for n, p in t.model.named_parameters()} for t in (routed, plain)]
+    assert sizes[0] == sizes[1]
+    x0, t, y, _ = routed.batch()
+    assert routed.model.eval()(x0, t, y).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("backbone", "routing"), list(itertools.product(BACKBONES, known_names("routing")))
+)
+def test_an_image_is_the_same_alone_and_in_a_batch(smoke, backbone, routing):
+    settings = resolved(smoke, backbone, routing, "vanilla")
+    trainer = trainer_of(settings)
+    for _ in range(3):
+        trainer.train_step()
+    model = trainer.model.eval()
+    chosen = protocol(smoke, BACKBONES[backbone])
+    shape = trainer.data.shape
+    prompts = torch.from_numpy(tokens()[:8]) if settings.backbone.family == "dit_text" else None
+    options = {"shape": shape, "prompts": prompts}
+    together, _ = sample_latents(
+        model, trainer.objective.diffusion, chosen, np.arange(4), **options
+    )
+    alone, _ = sample_latents(model, trainer.objective.diffusion, chosen, np.array([2]), **options)
+    assert torch.isfinite(together).all()
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_all_channels_are_no_routing_bit_for_bit(smoke, backbone):
+    plain = trainer_of(resolved(smoke, backbone, "none", "vanilla"))
+    settings = resolved(smoke, backbone, "dtr", "vanilla")
+    whole = settings.routing.model_copy(update={"beta": 1.0})
+    routed = trainer_of(settings.model_copy(update={"routing": whole}))
+    for trainer in (plain, routed):
+        for _ in range(3):
+            trainer.train_step()
+    for name, tensor in plain.ema.items():
+        assert torch.equal(tensor, routed.ema[name]), name
+
+
+def test_the_grid_covers_the_paper():
+    """Every pair of routing and weighting that a run of the paper has is in the grid."""
+    pairs = {(run.routing, run.weighting) for run in RUNS}
+    assert pairs <= {(routing, weighting) for _, routing, weighting in GRID}
