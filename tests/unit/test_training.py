@@ -162,7 +162,8 @@ def test_two_processes_train_the_same_weights_as_one(latents, tmp_path, weightin
         folder = tmp_path / f"{processes}"
         command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc-per-node={processes}", "-m", "dtr", "train", "--run", "toy", "--step", "20",
+            f"--nproc-per-node={processes}", "-m", "--", "dtr", "train", "--run", "toy",
+            "--step", "20",
             "--settings", chosen.model_dump_json(), "--data", str(latents),
             "--work", str(folder / "work"), "--out", str(folder / "out"),
         ]  # fmt: skip
