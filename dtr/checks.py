@@ -26,7 +26,9 @@ def problems(scale: Scale) -> Iterator[str]:
         for name, asset in getattr(scale, kind).items():
             yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
     for preset, size in scale.backbones.items():
-        if (BACKBONES[preset][0] == "adm") != hasattr(size, "model_channels"):
+        family = BACKBONES[preset][0]
+        misplaced = hasattr(size, "adaln_chunks") and family != "dit_text"
+        if misplaced or (family == "adm") != hasattr(size, "model_channels"):
             yield f"backbones.{preset}: has the settings of another kind of network"
             return
     for name, slot in scale.slots.items():

@@ -24,6 +24,7 @@ from dtr.settings import (
     Name,
     Positive,
     Settings,
+    TextDiTSize,
     TextEncoderSettings,
     TrainingSettings,
     parse,
@@ -42,11 +43,16 @@ class SlotSettings(Settings):
 
 
 def _family(size: Any) -> str:
-    return "adm" if isinstance(size, AdmSize) or "model_channels" in size else "dit"
+    """Which kind of network a size is meant for, told by its keys."""
+    keys = size if isinstance(size, dict) else type(size).model_fields
+    return "adm" if "model_channels" in keys else "dit_text" if "adaln_chunks" in keys else "dit"
 
 
 BackboneSize = Annotated[
-    Annotated[DiTSize, Tag("dit")] | Annotated[AdmSize, Tag("adm")], Discriminator(_family)
+    Annotated[DiTSize, Tag("dit")]
+    | Annotated[TextDiTSize, Tag("dit_text")]
+    | Annotated[AdmSize, Tag("adm")],
+    Discriminator(_family),
 ]
 
 

@@ -205,16 +205,21 @@ class DiTSettings(DiTSize):
     label_dropout: Share
 
 
-class TextDiTSettings(DiTSettings):
+class TextDiTSize(DiTSize):
+    """Size of a text-conditional preset, with the choice that the paper leaves open."""
+
+    # 9: cross-attention has shift, scale and gate as self-attention has; 6: it is plain pre-LN.
+    # The paper says "same structural design", which is read as 9.
+    adaln_chunks: Literal[9, 6] = 9
+
+
+class TextDiTSettings(DiTSettings, TextDiTSize):
     """Everything the text-conditional transformer needs; `label_dropout` is that of captions."""
 
     family: Literal["dit_text"]
     num_classes: Literal[1] = 1  # it is told a caption and no class
     text_tokens: Count  # of one encoded caption (CLIP: 77)
     text_width: Count  # of one of its tokens (CLIP ViT-L/14: 768)
-    # 9: cross-attention has shift, scale and gate as self-attention has; 6: it is plain pre-LN.
-    # The paper says "same structural design", which is read as 9.
-    adaln_chunks: Literal[9, 6] = 9
 
 
 class AdmSize(Settings):
