@@ -1,0 +1,95 @@
+"""The command line: help of every verb, and refusals in one line without a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dtr.cli import VERBS, main
+from dtr.files import write_json
+
+
+@pytest.mark.parametrize("verb", [name for name, *_ in VERBS])
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert verb in capsys.readouterr().out
+
+
+def test_a_refusal_is_one_line_and_exit_status_2():
+    command = ["prepare-data", "--dataset", "digits", "--settings", "{}", "--out", "nowhere"]
+    answer = subprocess.run([sys.executable, "-m", "dtr", *command], capture_output=True, text=True)
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("dtr prepare-data: --settings: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('{"kind": "mnist"}', "resolution: missing"),
+        ('{"kind": "cats"}', "'cats'"),
+        ("not json", "invalid JSON"),
+        (
+            '{"kind": "mnist", "resolution": 8, "mirror": false, "num_test": 500}',
+            "resolution = 8: digits are 16, or 28 to 64 pixels wide",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used(settings, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["prepare-data", "--dataset", "x", "--settings", settings, "--out", str(out)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert message.lower() in error.lower()
+    assert not out.exists()
+
+
+def test_a_missing_model_is_named(tmp_path, capsys, scale):
+    from dtr.files import canonical_json
+    from dtr.planning import protocol
+
+    text = canonical_json(protocol(scale, "unconditional").plain())
+    missing = tmp_path / "model"
+    arguments = ["sample", "--model", str(missing), "--protocol", text, "--shard", "0"]
+    assert main([*arguments, "--shard-size", "10", "--out", str(tmp_path / "out.npz")]) == 2
+    assert f"{missing / 'train.json'}: no such file" in capsys.readouterr().err
+
+
+def test_a_changed_weight_file_is_refused(tmp_path):
+    from dtr.errors import Refusal
+    from dtr.generate import load_model
+
+    settings = {
+        "seed": 0,
+        "backbone": {
+            "family": "dit", "input_size": 4, "in_channels": 4, "patch_size": 2, "width": 16,
+            "depth": 1, "heads": 2, "num_classes": 10, "label_dropout": 0.1,
+        },
+        "routing": {"type": "none"},
+        "weighting": {"type": "vanilla"},
+        "timesteps": [0, 1000],
+        "diffusion": {"schedule": "cosine", "num_timesteps": 1000},
+        "training": {
+            "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 0, "weight_decay": 0.0,
+            "adam_betas": [0.9, 0.999], "ema_decay": 0.9, "label_dropout": 0.1,
+            "precision": "float32",
+        },
+    }  # fmt: skip
+    write_json(tmp_path / "train.json", {"settings": settings, "weights_sha256": "0" * 64})
+    (tmp_path / "ema.safetensors").write_bytes(b"other")
+    with pytest.raises(Refusal, match="missing or not the recorded weights"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["a: [1", "- just\n- a list", None])
+def test_a_broken_scale_file_is_refused(content, tmp_path, capsys):
+    path = tmp_path / "scale.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["settings", "--scale", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert "Traceback" not in error
