@@ -115,9 +115,10 @@ class Trainer:
         batch = self.batch()
         # Dropout draws from torch's own generator: give it a state that belongs to this step.
         torch.manual_seed(step_seed(self.settings.seed, self.step, self.world.rank))
-        values = self.parallel(*batch)
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
+        # Before the forward pass, so that old gradients do not lie beside its activations.
         self.optimizer.zero_grad(set_to_none=True)
+        values = self.parallel(*batch)
         values[0].backward()
         self.optimizer.step()
         parameters = [p.detach() for p in self.model.parameters()]

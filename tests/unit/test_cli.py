@@ -48,8 +48,8 @@ def test_settings_that_cannot_be_used(settings, message, tmp_path, capsys):
 
 
 def test_a_missing_model_is_named(tmp_path, capsys, scale):
+    from dtr.evaluations import protocol
     from dtr.files import canonical_json
-    from dtr.planning import protocol
 
     text = canonical_json(protocol(scale, "unconditional").plain())
     missing = tmp_path / "model"

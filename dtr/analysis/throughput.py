@@ -1,0 +1,179 @@
+"""What routing costs per training step: steps with DTR and without, in turn, in one process.
+
+One model serves both: its masks are taken out and put back between steps, so that parameters,
+gradients, optimiser state and EMA exist once (9.2 GB for DiT-L/2), in the same memory for both.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS
+from dtr.data.training_data import TrainingData
+from dtr.distributed import World
+from dtr.errors import Refusal
+from dtr.files import write_json
+from dtr.progress import Progress
+from dtr.provenance import provenance
+from dtr.seeding import generator
+from dtr.settings import (
+    DiffusionSettings,
+    DiTSettings,
+    RoutingSettings,
+    TrainingSettings,
+    TrainSettings,
+    WeightingSettings,
+)
+from dtr.trainer import Trainer
+
+CLASSES = 1000
+RESAMPLES = 2000
+SMALLEST_PAIRS = 2  # one pair has no interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLatents(TrainingData):
+    """Latents of the right shape; their content does not change how long a step takes."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.manifest["shape"])
+
+    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)
+
+
+def noise_trainer(settings: TrainSettings, device: str = "cpu") -> Trainer:
+    """A run of `settings` on noise, at its start; its routing may be any but "none"."""
+    backbone = settings.backbone
+    size, count = backbone.input_size, max(1024, settings.training.batch_size)
+    data = NoiseLatents(
+        manifest={"shape": [backbone.in_channels, size, size]},
+        labels=np.arange(count) % backbone.num_classes,
+    )
+    trainer = Trainer(settings, data, "throughput", World(device=device))
+    trainer.model.train()
+    return trainer
+
+
+def interleaved_seconds(
+    trainer: Trainer, *, pairs: int, steps: int = 1, warmup: int = 2
+) -> np.ndarray:
+    """Seconds per step with routing and without: [pairs, 2] float64.
+
+    A pair is a block of `steps` steps of each; which comes first alternates. `warmup` blocks of
+    each are not counted.
+    """
+    if pairs < SMALLEST_PAIRS:
+        raise Refusal(f"pairs = {pairs}: at least {SMALLEST_PAIRS} are needed for an interval")
+    masks = trainer.model.routing
+    seconds = np.empty((warmup + pairs, 2))
+    try:
+        with Progress("throughput: pairs", warmup + pairs) as progress:
+            for pair, row in enumerate(seconds):
+                for column in (0, 1) if pair % 2 else (1, 0):
+                    trainer.model.routing = (masks, None)[column]
+                    row[column] = _block_seconds(trainer, steps) / steps
+                progress.advance()
+    finally:
+        trainer.model.routing = masks
+    return seconds[warmup:]
+
+
+def _block_seconds(trainer: Trainer, steps: int) -> float:
+    begun = _now(trainer.world.device)
+    for _ in range(steps):
+        trainer.train_step()
+    return _now(trainer.world.device) - begun
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def summarise(seconds: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+    """Medians of [pairs, 2] seconds per step, and the ratio's 95 % bootstrap interval over pairs.
+
+    The ratio is the median over pairs of the time with routing divided by that without.
+    """
+    routed, plain = np.median(seconds, axis=0).tolist()
+    ratios = seconds[:, 0] / seconds[:, 1]
+    drawn = generator(seed, "throughput").integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5]).tolist()
+    return {
+        "seconds_per_step": {"dtr": routed, "none": plain},
+        "iterations_per_second": {"dtr": 1 / routed, "none": 1 / plain},
+        "ratio": float(np.median(ratios)),
+        "low": low,
+        "high": high,
+    }
+
+
+def paper_settings(backbone: str, batch_size: int) -> TrainSettings:
+    """Class-conditional training of one of the paper's DiT sizes with DTR, as on ImageNet."""
+    if backbone not in PRESETS:
+        raise Refusal(f"backbone {backbone!r}: unknown; known: {', '.join(PRESETS)}")
+    if batch_size < 1:
+        raise Refusal(f"batch_size = {batch_size}: at least 1")
+    size = PRESETS[backbone]
+    return TrainSettings(
+        seed=0,
+        backbone=DiTSettings(
+            family="dit",
+            input_size=PATCH * round(TOKENS**0.5),
+            in_channels=IN_CHANNELS,
+            patch_size=PATCH,
+            width=size.width,
+            depth=size.depth,
+            heads=size.heads,
+            num_classes=CLASSES,
+            label_dropout=0.1,
+        ),
+        routing=RoutingSettings(type="dtr", beta=0.8, alpha=4.0, variant="code"),
+        weighting=WeightingSettings(type="vanilla"),
+        timesteps=(0, 1000),
+        diffusion=DiffusionSettings(),
+        training=TrainingSettings(
+            batch_size=batch_size,
+            learning_rate=1e-4,
+            warmup_steps=0,
+            weight_decay=0.0,
+            adam_betas=(0.9, 0.999),
+            ema_decay=0.9999,
+            label_dropout=0.1,
+        ),
+    )
+
+
+def measure_throughput(
+    backbone: str, out: Path, *, batch_size: int, pairs: int, device: str = "cpu"
+) -> None:
+    """Write the training speed of one of the paper's DiT sizes with and without DTR as JSON.
+
+    batch_size: of one process; the paper's is 256 over 8 GPUs (Table 7). Threads are torch's.
+    """
+    started = time.perf_counter()
+    settings = paper_settings(backbone, batch_size)
+    seconds = interleaved_seconds(noise_trainer(settings, device), pairs=pairs)
+    write_json(
+        out,
+        {
+            "backbone": backbone,
+            "status": "ok",
+            "batch_size": batch_size,
+            "precision": settings.training.precision,
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "pairs": pairs,
+            **summarise(seconds),
+            "settings": settings.plain(),
+            "provenance": provenance(device),
+            "wall_seconds": time.perf_counter() - started,
+        },
+    )
