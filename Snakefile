@@ -16,12 +16,14 @@ include: "workflow/rules/latents.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/metrics.smk"
+include: "workflow/rules/analysis.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/targets.smk"
 
 
 rule trained:
     input:
-        planning.trained_records(SCALE),
+        evaluations.trained_records(SCALE),
 
 
 rule all:
@@ -29,3 +31,5 @@ rule all:
     input:
         rules.report.input,
         rules.report.output,
+        rules.claims.output,
+        evaluations.target_files(SCALE),

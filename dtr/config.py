@@ -75,11 +75,18 @@ class WeightingDefaults(Settings):
     ant_uw_learning_rate: Positive = 0.025
 
 
+ShareDone = Annotated[float, Field(gt=0, le=1)]
+
+
 class EvaluationSettings(Settings):
     """How samples are drawn and measured; becomes one `Protocol` per run."""
 
     n_samples: Count
+    n_samples_reduced: Count  # of Table 2's FFHQ half and Fig. 5: 10,000 of 50,000 in the paper
     guidance: Positive
+    guidance_sweep: Annotated[list[Positive], Field(min_length=1)]  # Fig. 3
+    # Fig. 5: shares of a training at which it is measured.
+    convergence: Annotated[list[ShareDone], Field(min_length=1)]
     guidance_channels: Literal["all", "first3"]
     sampling_steps: Annotated[int, Field(gt=1, le=1000)]
     x0_clamp: Positive | None
@@ -94,8 +101,27 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
-        if self.kid_subset > self.n_samples:
-            raise ValueError(f"kid_subset {self.kid_subset} exceeds n_samples {self.n_samples}")
+        fewest = min(self.n_samples, self.n_samples_reduced)
+        if self.kid_subset > fewest:
+            raise ValueError(f"kid_subset {self.kid_subset} exceeds n_samples {fewest}")
+        return self
+
+
+class AnalysisSettings(Settings):
+    """Fig. 6 (CKA between timesteps) and Table 7 (training speed)."""
+
+    cka_images: Count
+    cka_batch_size: Annotated[int, Field(ge=4)]  # the unbiased estimator divides by n - 3
+    throughput_batch_size: Count  # of one process; 256 over 8 GPUs in the paper
+    throughput_pairs: Annotated[int, Field(ge=2)]  # steps with DTR, each beside one without
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.cka_images % self.cka_batch_size:
+            raise ValueError(
+                f"cka_images {self.cka_images} must be a multiple of cka_batch_size "
+                f"{self.cka_batch_size}"
+            )
         return self
 
 
@@ -103,6 +129,7 @@ class ExecutionSettings(Settings):
     """Where and in what portions the work is done; no result depends on it."""
 
     device: Literal["cpu", "cuda"]
+    throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next
 
@@ -126,6 +153,7 @@ class Scale(Settings):
     diffusion: DiffusionSettings
     training: TrainingSettings
     evaluation: EvaluationSettings
+    analysis: AnalysisSettings
     execution: ExecutionSettings
     deviations: list[str]
 

@@ -1,14 +1,13 @@
-"""Which runs a scale trains, and the settings of each stage for one of them. Free of torch."""
+"""Which runs a scale trains, and the training settings of each of them. Free of torch."""
 
 from dtr.checks import why_not
 from dtr.config import Scale
 from dtr.errors import Refusal
-from dtr.experiments import BACKBONES, EXPERTS, RUNS, SLOTS, Run
+from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
 from dtr.settings import (
     AdmSettings,
     BackboneSettings,
     DiTSettings,
-    Protocol,
     RoutingSettings,
     TextDiTSettings,
     TrainSettings,
@@ -124,104 +123,3 @@ def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
         diffusion=scale.diffusion,
         training=scale.training,
     )
-
-
-def protocol(scale: Scale, slot_name: str) -> Protocol:
-    """How models of a slot are sampled and measured at this scale."""
-    slot, evaluation = scale.slots[slot_name], scale.evaluation
-    return Protocol(
-        dataset=slot.dataset,
-        autoencoder=slot.autoencoder,
-        text_encoder=slot.text_encoder,
-        extractor=slot.extractor,
-        # ADM clips predicted pixels to their range; latents have none.
-        x0_clamp=1.0 if slot.autoencoder is None else evaluation.x0_clamp,
-        guidance=None if SLOTS[slot_name][1] == "none" else evaluation.guidance,
-        **{
-            name: getattr(evaluation, name)
-            for name in Protocol.model_fields
-            if name in type(evaluation).model_fields and name not in ("guidance", "x0_clamp")
-        },
-    )
-
-
-def baseline_run(scale: Scale, slot: str) -> Run | None:
-    """The unrouted, unweighted run of a slot whose untrained network is the control row."""
-    for run in selected_runs(scale).values():
-        if (run.slot, run.routing, run.weighting) == (slot, "none", "vanilla"):
-            return run
-    return None
-
-
-def evaluated_models(scale: Scale) -> list[tuple[str, str, int, int]]:
-    """Every model that is sampled and measured: (name, slot, seed, step); step 0 is the control.
-
-    An expert alone denoises only its timesteps, so experts are measured together, as one model
-    whose name joins theirs by "+".
-    """
-    runs = selected_runs(scale)
-    alone = [run for run in runs.values() if run.id not in EXPERTS]
-    models = [
-        (run.id, run.slot, seed, training_steps(scale, run))
-        for run in alone
-        for seed in scale.seeds
-    ]
-    if set(EXPERTS) <= set(runs):
-        first = runs[EXPERTS[0]]
-        step = training_steps(scale, first)
-        models += [("+".join(EXPERTS), first.slot, seed, step) for seed in scale.seeds]
-    for slot in used_slots(scale):
-        if (control := baseline_run(scale, slot)) is not None:
-            models.append((control.id, slot, scale.seeds[0], 0))
-    return models
-
-
-def trained_records(scale: Scale) -> list[str]:
-    """Path of the training record of every run and seed of the scale."""
-    return [
-        f"{scale.results}/runs/{run.id}/seed{seed}/step{training_steps(scale, run)}/train.json"
-        for run in selected_runs(scale).values()
-        for seed in scale.seeds
-    ]
-
-
-def components(name: str) -> list[str]:
-    """Ids of the runs behind the name of a measured model: one, or all experts."""
-    return name.split("+")
-
-
-def measured_records(scale: Scale) -> list[str]:
-    """Path of the metrics record of every measured model and real-image control of the scale."""
-    places = [
-        (slot, f"runs/{name}/seed{seed}/step{step}")
-        for name, slot, seed, step in evaluated_models(scale)
-    ]
-    places += [(slot, f"controls/{slot}/real") for slot in used_slots(scale)]
-    return [
-        f"{scale.results}/{place}/metrics/{protocol(scale, slot).id}.json" for slot, place in places
-    ]
-
-
-def used_slots(scale: Scale) -> list[str]:
-    """Slots that at least one selected run trains on, in the paper's order."""
-    used = {run.slot for run in selected_runs(scale).values()}
-    return [slot for slot in SLOTS if slot in used]
-
-
-def milestones(scale: Scale, run: Run) -> list[int]:
-    """Steps at which the weights of `run` are wanted, ascending; each continues the one before."""
-    steps = {training_steps(scale, run)}
-    if baseline_run(scale, run.slot) == run:
-        steps.add(0)
-    return sorted(steps)
-
-
-def previous_milestone(scale: Scale, run: Run, step: int) -> int | None:
-    """The milestone whose work directory training to `step` continues; step 0 leaves none."""
-    earlier = [number for number in milestones(scale, run) if 0 < number < step]
-    return earlier[-1] if earlier else None
-
-
-def lineage(scale: Scale, run: Run) -> Run:
-    """The run whose work directory `run` shares: the one it extends, or itself."""
-    return run if run.extends is None else lineage(scale, all_runs(scale)[run.extends])

@@ -21,6 +21,7 @@ REVISIONS = {
     "train": 1,
     "sample": 1,
     "metrics": 1,
+    "throughput": 1,
 }
 
 KINDS = (

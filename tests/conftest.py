@@ -38,12 +38,34 @@ def _digits() -> dict:
 
 
 @pytest.fixture
-def digits(_digits: dict) -> dict:
-    """Content of digits.yaml; each test may change its copy."""
+def grid(_digits: dict) -> dict:
+    """Content of digits.yaml, with all runs of the paper; each test may change its copy."""
     return copy.deepcopy(_digits)
 
 
 @pytest.fixture
+def digits(grid: dict) -> dict:
+    """digits.yaml cut down to Table 1 on the two latent slots without captions: six runs."""
+    slots = ("unconditional", "class_conditional")
+    kept = {
+        "targets": ["table1"],
+        "slots": {slot: grid["slots"][slot] for slot in slots},
+        "datasets": {"digits": grid["datasets"]["digits"]},
+        "autoencoders": {"digits-vae": grid["autoencoders"]["digits-vae"]},
+        "extractors": {"digits-cnn": grid["extractors"]["digits-cnn"]},
+        "text_encoders": {},
+        "backbones": {name: grid["backbones"][name] for name in ("DiT-B/2", "DiT-L/2")},
+    }
+    return grid | kept
+
+
+@pytest.fixture
 def scale(digits: dict, tmp_path: Path) -> Scale:
-    """The digits scale, writing to a temporary folder."""
+    """Table 1 of the digits scale, writing to a temporary folder."""
     return load_scale(digits | {"results": str(tmp_path / "results")}, source="digits.yaml")
+
+
+@pytest.fixture
+def whole(grid: dict, tmp_path: Path) -> Scale:
+    """The digits scale with all runs of the paper, writing to a temporary folder."""
+    return load_scale(grid | {"results": str(tmp_path / "results")}, source="digits.yaml")

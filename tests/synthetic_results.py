@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dtr.config import Scale
-from dtr.planning import all_runs, protocol, train_settings, training_steps
+from dtr.evaluations import protocol
+from dtr.planning import all_runs, train_settings, training_steps
 
 TABLE1_RUNS = (
     "ffhq256-b2-none",

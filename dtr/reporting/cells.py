@@ -7,12 +7,8 @@ import pandas as pd
 
 from dtr.analysis.complexity import paper_gflops, parameter_count
 from dtr.config import Scale
-from dtr.planning import (
-    all_runs,
-    protocol,
-    reason_not_run,
-    training_steps,
-)
+from dtr.evaluations import panel_protocol
+from dtr.planning import all_runs, reason_not_run, training_steps
 from dtr.reporting.layout import Group, RowSpec
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
 from dtr.reporting.records import Records
@@ -165,23 +161,25 @@ def _reason_not_run(scale: Scale, run_key: str) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def rows_of(records: Records, run: str, slot: str, step: int | None) -> pd.DataFrame:
-    """The metrics rows of one model under the slot's present protocol and the scale's seeds."""
-    scale, frame = records.scale, records.frame
-    if slot not in scale.slots or step is None:
-        return frame[:0]
+def rows_of(records: Records, run: str, step: int, protocol_id: str) -> pd.DataFrame:
+    """The metrics rows of one model under one protocol, for the seeds of the scale."""
+    frame = records.frame
     return frame[
         (frame["kind"] == "metrics")
         & (frame["run"] == run)
         & (frame["step"] == step)
-        & (frame["protocol_id"] == protocol(scale, slot).id)
-        & frame["seed"].isin(scale.seeds)
+        & (frame["protocol_id"] == protocol_id)
+        & frame["seed"].isin(records.scale.seeds)
     ]
 
 
 def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> Cell:
     scale = records.scale
-    rows = rows_of(records, cell.run, group.slot, step)
+    if step is None:
+        rows = records.frame[:0]
+    else:
+        own = panel_protocol(scale, group.panel, group.slot)
+        rows = rows_of(records, cell.run, step, own.id)
     for seed in sorted(set(rows["seed"])):
         if reason := records.outdated(cell.run, seed, step):
             cell.status, cell.reason = "outdated", reason

@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from dtr.config import Scale
 from dtr.errors import Refusal
+from dtr.evaluations import protocol, protocols
 from dtr.experiments import SLOTS
 from dtr.files import canonical_json, write_text
-from dtr.planning import protocol, selected_runs
+from dtr.planning import selected_runs
 from dtr.reporting.cells import NAMES, format_value
 from dtr.reporting.figures import MASK_CHANNELS, build_figures
 from dtr.reporting.published import published
@@ -130,7 +131,7 @@ def _measurements(records: Records) -> dict[str, Any]:
     names = [name for name in dict.fromkeys(frame["metric"]) if name]
     order = list(NAMES)
     names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
-    present = {protocol(records.scale, slot).id for slot in records.scale.slots}
+    present = protocols(records.scale)
     rows = []
     for path, part in frame.groupby("path", sort=False):
         first = part.iloc[0].to_dict()

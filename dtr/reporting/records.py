@@ -88,10 +88,48 @@ class TrainRecord(BaseModel):
     wall_seconds: float = math.nan
 
 
+class BlockCka(BaseModel):
+    """CKA between all pairs of timesteps in one block; null where nothing varies."""
+
+    unbiased: list[list[Finite]]
+    biased: list[list[Finite]]
+
+
+class CkaRecord(BaseModel):
+    """Similarity of one model's representations at different timesteps."""
+
+    run: str
+    seed: int
+    step: int
+    n: int
+    batch_size: int
+    timesteps: list[int]
+    blocks: list[BlockCka]
+    provenance: dict[str, Any] = {}
+    wall_seconds: float = math.nan
+
+
+class ThroughputRecord(BaseModel):
+    """Training speed of one of the paper's sizes, with "dtr" and with "none"."""
+
+    backbone: str
+    batch_size: int
+    threads: int
+    device: str
+    pairs: int
+    iterations_per_second: dict[str, float]
+    ratio: float  # seconds with DTR by seconds without
+    low: float
+    high: float
+    provenance: dict[str, Any] = {}
+    wall_seconds: float = math.nan
+
+
 class Records:
     """The records of one scale: `frame` (tidy), the readable ones by path, and the broken ones.
 
-    `metrics` and `trainings` map the path below the results folder to the record.
+    `metrics` and `trainings` map the path below the results folder to the record; `cka` maps
+    (run, seed) and `throughput` the paper's size.
     """
 
     def __init__(self, scale: Scale) -> None:
@@ -99,7 +137,10 @@ class Records:
         self.root = Path(scale.results)
         self.metrics: dict[str, MetricsRecord] = {}
         self.trainings: dict[str, TrainRecord] = {}
+        self.cka: dict[tuple[str, int], CkaRecord] = {}
+        self.throughput: dict[str, ThroughputRecord] = {}
         self.broken: dict[str, str] = {}
+        self._read_analyses()
         rows = [*self._metrics_rows(), *self._training_rows()]
         self.frame = pd.DataFrame(
             [COLUMNS | row for row in rows], columns=list(COLUMNS)
@@ -145,6 +186,19 @@ class Records:
                 "reason": record.reason or "",
                 "wall_seconds": record.wall_seconds,
             }
+
+    def _read_analyses(self) -> None:
+        for file in sorted(self.root.glob("analysis/cka/*.json")):
+            record = self._read(CkaRecord, file, self._location(file))
+            if isinstance(record, CkaRecord):
+                self.cka[record.run, record.seed] = record
+        for file in sorted(self.root.glob("analysis/throughput/*.json")):
+            record = self._read(ThroughputRecord, file, self._location(file))
+            if isinstance(record, ThroughputRecord):
+                self.throughput[record.backbone] = record
+
+    def _location(self, file: Path) -> dict[str, Any]:
+        return {"path": file.relative_to(self.root).as_posix()}
 
     def _place(self, path: str) -> dict[str, Any]:
         """What the path of a record says about it."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dtr.evaluations import baseline_run, protocol
 from dtr.experiments import SLOTS, Run
 from dtr.files import replacing
-from dtr.planning import all_runs, baseline_run, protocol, training_steps
+from dtr.planning import all_runs, training_steps
 from dtr.reporting.figures import ROUTING_NAMES
 from dtr.reporting.records import Records
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from dtr.config import Scale
+from dtr.errors import Refusal
+from dtr.evaluations import baseline_run, panel_protocol
 from dtr.experiments import SLOTS, Run
 from dtr.files import write_text
-from dtr.planning import baseline_run, protocol
 from dtr.reporting.cells import (
     NAMES,
     QUOTED,
@@ -87,6 +88,14 @@ def build_tables(scale: Scale, records: Records) -> list[Table]:
     return [_build(layout, scale, records) for layout in LAYOUTS]
 
 
+def build_table(name: str, records: Records) -> Table:
+    """One table of the paper ("table4"), filled with whatever records exist."""
+    known = {layout.name: layout for layout in LAYOUTS}
+    if name not in known:
+        raise Refusal(f"table {name!r}: unknown; known: {', '.join(known)}")
+    return _build(known[name], records.scale, records)
+
+
 def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
     columns = [
         _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
@@ -140,18 +149,31 @@ def _control_rows(table: Table, records: Records) -> list[Row]:
     """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
     real, untrained = [], []
     for column in table.columns:
-        slot = column.group.slot
-        baseline = baseline_run(records.scale, slot)
-        rows = rows_of(records, baseline.id if baseline else "", slot, 0)
-        untrained.append(_control(column, rows, records))
-        frame = records.frame
-        rows = frame[(frame["slot"] == slot) & (frame["run"] == "real")]
-        if slot in records.scale.slots:
-            rows = rows[rows["protocol_id"] == protocol(records.scale, slot).id]
-        real.append(_control(column, rows, records))
+        untrained.append(_control(column, _untrained_rows(column, records), records))
+        real.append(_control(column, _real_rows(column, records), records))
     return [
         Row(("real against real images",), real, "control"),
         Row(("untrained network",), untrained, "control"),
+    ]
+
+
+def _untrained_rows(column: Column, records: Records) -> pd.DataFrame:
+    scale, slot = records.scale, column.group.slot
+    baseline = baseline_run(scale, slot)
+    if baseline is None:
+        return records.frame[:0]
+    own = panel_protocol(scale, column.group.panel, slot)
+    return rows_of(records, baseline.id, 0, own.id)
+
+
+def _real_rows(column: Column, records: Records) -> pd.DataFrame:
+    scale, slot = records.scale, column.group.slot
+    if slot not in scale.slots:
+        return records.frame[:0]
+    own = panel_protocol(scale, column.group.panel, slot)
+    frame = records.frame
+    return frame[
+        (frame["slot"] == slot) & (frame["run"] == "real") & (frame["protocol_id"] == own.id)
     ]
 
 

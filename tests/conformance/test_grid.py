@@ -12,8 +12,9 @@ import yaml
 from dtr.config import load_scale
 from dtr.data.training_data import TrainingData
 from dtr.distributed import World
+from dtr.evaluations import protocol
 from dtr.experiments import RUNS, Run
-from dtr.planning import protocol, train_settings
+from dtr.planning import train_settings
 from dtr.registry import known_names
 from dtr.sampling import sample_latents
 from dtr.trainer import Trainer

@@ -3,7 +3,7 @@
 import pytest
 
 from dtr.config import Scale, load_scale
-from dtr.planning import protocol
+from dtr.evaluations import protocol
 
 
 def scale_with(digits: dict, **sections: dict) -> Scale:
@@ -22,7 +22,7 @@ def test_protocol_id_changes_with_guidance_on_conditional_slots_only(digits, sca
     "values",
     [
         {"n_samples": 1999},
-        {"sampling_steps": 25},
+        {"sampling_steps": 26},
         {"x0_clamp": None},
         {"guidance_channels": "first3"},
         {"labels": "balanced"},

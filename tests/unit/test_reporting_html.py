@@ -96,7 +96,7 @@ def test_the_page_builds_from_everything(scale: Scale) -> None:
     assert {path.name for path in (Path(scale.results) / "figures").glob("*.png")} >= {
         "figure2.png",
         "training.png",
-        "samples-in256-l2-none-step1200.png",
+        "samples-in256-l2-none-step800.png",
     }
 
 
@@ -142,7 +142,7 @@ def test_sheets_show_the_same_indices_two_of_each_class(scale: Scale, tmp_path: 
     assert sheet.labels == [*range(10), *range(10)]
     assert [strip.run for strip in sheet.strips] == ["in256-l2-none", "in256-l2-dtr-a4"]
     first, second = (
-        np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step1200.png"))
+        np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step800.png"))
         for strip in sheet.strips
     )
     assert first.shape == (2 * 33 - 1, 10 * 33 - 1, 3)

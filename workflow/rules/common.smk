@@ -4,8 +4,9 @@ import os
 import re
 import sys
 
-from dtr import planning
+from dtr import evaluations, planning
 from dtr.config import load_scale
+from dtr.experiments import FIGURES, TABLES
 from dtr.settings import REVISIONS, Settings
 from dtr.errors import Refusal
 from dtr.files import canonical_json
@@ -16,7 +17,9 @@ except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
 RUNS = planning.selected_runs(SCALE)
-MODELS = sorted({name for name, *_ in planning.evaluated_models(SCALE)})
+MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
+PROTOCOLS = evaluations.protocols(SCALE)
+TIMED = {name.replace("/", "-"): name for name in evaluations.TIMED}
 
 
 pathvars:
@@ -35,6 +38,10 @@ wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
+    size="|".join(TIMED),
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),
+    protocol="|".join(map(re.escape, PROTOCOLS)),
 
 
 def as_json(settings: Settings) -> str:
@@ -47,15 +54,15 @@ def slot_of(wildcards) -> str:
     if "slot" in wildcards.keys():
         return wildcards.slot
     name = wildcards.run if "run" in wildcards.keys() else wildcards.name
-    return RUNS[planning.components(name)[0]].slot
+    return RUNS[evaluations.components(name)[0]].slot
 
 
 def slot_settings(wildcards):
     return SCALE.slots[slot_of(wildcards)]
 
 
-def slot_protocol(wildcards) -> str:
-    return as_json(planning.protocol(SCALE, slot_of(wildcards)))
+def protocol_settings(wildcards) -> str:
+    return as_json(PROTOCOLS[wildcards.protocol])
 
 
 def decoder_record(wildcards) -> list[str]:
@@ -95,7 +102,7 @@ def model_records(wildcards) -> list[str]:
     """Training records of a measured model: one, or one per expert."""
     return [
         f"{SCALE.results}/runs/{run}/seed{wildcards.seed}/step{wildcards.step}/train.json"
-        for run in planning.components(wildcards.name)
+        for run in evaluations.components(wildcards.name)
     ]
 
 
@@ -149,18 +156,35 @@ def training_data(wildcards) -> str:
 
 def previous_milestone(wildcards) -> list[str]:
     """The record of the milestone before this one: two jobs never share a work directory."""
-    step = planning.previous_milestone(SCALE, RUNS[wildcards.run], int(wildcards.step))
-    folder = f"{SCALE.results}/runs/{wildcards.run}/seed{wildcards.seed}"
-    return [] if step is None else [f"{folder}/step{step}/train.json"]
+    run, step = RUNS[wildcards.run], int(wildcards.step)
+    before = evaluations.previous_milestone(SCALE, run, step)
+    if before is None:
+        return []
+    return [evaluations.training_record_path(SCALE, before[0], wildcards.seed, before[1])]
 
 
 def work_folder(wildcards) -> str:
-    run = planning.lineage(SCALE, RUNS[wildcards.run])
+    run = evaluations.lineage(SCALE, RUNS[wildcards.run])
     return f"{SCALE.results}/work/{run.id}/seed{wildcards.seed}"
 
 
+def final_record(wildcards) -> str:
+    step = planning.training_steps(SCALE, RUNS[wildcards.run])
+    return evaluations.training_record_path(SCALE, wildcards.run, wildcards.seed, step)
+
+
+def timed_backbone(wildcards) -> str:
+    return TIMED[wildcards.size]
+
+
+def target_records(wildcards) -> list[str]:
+    """Of the table or figure that a job makes."""
+    target = wildcards.table if "table" in wildcards.keys() else wildcards.figure
+    return evaluations.target_records(SCALE, target)
+
+
 def sample_features(wildcards) -> list[str]:
-    evaluation = SCALE.evaluation
-    shards = range(-(-evaluation.n_samples // evaluation.shard_size))
+    n_samples = PROTOCOLS[wildcards.protocol].n_samples
+    shards = range(-(-n_samples // SCALE.evaluation.shard_size))
     folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
     return [f"{folder}/features/{wildcards.protocol}/shard-{shard}.npz" for shard in shards]

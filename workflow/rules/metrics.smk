@@ -51,7 +51,7 @@ rule measure:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        protocol=slot_protocol,
+        protocol=protocol_settings,
         slot=slot_of,
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
@@ -72,7 +72,7 @@ rule measure_real:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        protocol=slot_protocol,
+        protocol=protocol_settings,
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
     shell:

@@ -16,7 +16,7 @@ rule sample:
         device=SCALE.execution.device,
         batch_size=SCALE.evaluation.batch_size,
     params:
-        protocol=slot_protocol,
+        protocol=protocol_settings,
         revision=REVISIONS["sample"],
         shard_size=SCALE.evaluation.shard_size,
         models=model_folders,

@@ -1,0 +1,47 @@
+# What is measured without samples: similarity between timesteps, and the speed of training.
+
+
+rule cka:
+    input:
+        model=final_record,
+        data=training_data,
+    output:
+        "<results>/analysis/cka/{run}-seed{seed}.json",
+    log:
+        "<results>/logs/analysis/cka-{run}-seed{seed}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    resources:
+        device=SCALE.execution.device,
+    params:
+        model=subpath(input.model, parent=True),
+        images=SCALE.analysis.cka_images,
+        batch_size=SCALE.analysis.cka_batch_size,
+        revision=REVISIONS["metrics"],
+    shell:
+        "python -m dtr cka --model {params.model} --data {input.data} --images {params.images}"
+        " --batch-size {params.batch_size} --out {output} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log}"
+
+
+# The paper's own sizes at any scale. DiT-L/2 with its optimiser state needs 9.2 GB.
+rule throughput:
+    output:
+        "<results>/analysis/throughput/{size}.json",
+    log:
+        "<results>/logs/analysis/throughput-{size}.log",
+    conda:
+        "../../envs/environment-cpu.yaml"
+    threads: SCALE.execution.throughput_threads
+    resources:
+        device=SCALE.execution.device,
+        mem_mb=10_000,
+    params:
+        backbone=timed_backbone,
+        batch_size=SCALE.analysis.throughput_batch_size,
+        pairs=SCALE.analysis.throughput_pairs,
+        revision=REVISIONS["throughput"],
+    shell:
+        "python -m dtr throughput --backbone {params.backbone} --pairs {params.pairs}"
+        " --batch-size {params.batch_size} --out {output} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log}"
