@@ -7,43 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dtr.backbones import build_backbone
-from dtr.backbones.experts import Experts
 from dtr.data.autoencoder import decode, load_autoencoder, to_images
 from dtr.data.captions import evaluation_prompts
 from dtr.data.datasets import ImageDataset
 from dtr.data.text_encoder import build_text_encoder
 from dtr.diffusion import Diffusion
 from dtr.errors import Refusal
-from dtr.files import hash_file, read_json, replacing
+from dtr.files import replacing
 from dtr.sampling import sample_shard
-from dtr.settings import Protocol, TextEncoderSettings, TrainSettings, parse
-
-
-def load_model(folder: Path, device: str = "cpu") -> tuple[nn.Module, TrainSettings]:
-    """The EMA network of a run in evaluation mode, and its settings.
-
-    Weights that differ from the run's record are refused.
-    """
-    from safetensors.torch import load_file
-
-    record = read_json(folder / "train.json")
-    settings = parse(TrainSettings, record["settings"], source=f"{folder / 'train.json'}: settings")
-    weights = folder / "ema.safetensors"
-    if not weights.is_file() or hash_file(weights) != record["weights_sha256"]:
-        raise Refusal(f"{weights}: missing or not the recorded weights; delete {folder}")
-    model = build_backbone(settings.backbone, settings.routing)
-    model.load_state_dict(load_file(weights))
-    return model.eval().requires_grad_(False).to(device), settings
-
-
-def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[nn.Module, TrainSettings]:
-    """One network, or several experts as one; settings of the first."""
-    loaded = [load_model(folder, device) for folder in folders]
-    models, settings = zip(*loaded, strict=True)
-    if len(models) == 1:
-        return models[0], settings[0]
-    return Experts(list(models), [own.timesteps for own in settings]), settings[0]
+from dtr.settings import Protocol, TextEncoderSettings
+from dtr.trained import load_models
 
 
 def write_samples(

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from dtr.backbones import build_backbone
 from dtr.errors import Refusal
-from dtr.files import hash_file, replacing, write_json
+from dtr.files import hash_file
 from dtr.provenance import provenance
 from dtr.routing import ChannelMasks, active_channels
 from dtr.settings import TrainSettings
+from dtr.trained import write_model
 
 PARTS = ("ema", "model")  # of a training checkpoint, the better first; others are not read
 WRAPPERS = {"module", "_orig_mod"}  # what DDP and torch.compile put into names
@@ -81,7 +82,7 @@ def import_checkpoint(
     routing = _routing_state(source, [tensors[name] for name in masks], model.routing, settings)
     if routing is not None:
         weights["routing.table"] = routing.table
-    _write_model(
+    write_model(
         out,
         weights,
         {
@@ -101,16 +102,6 @@ def import_checkpoint(
             "imported_from": {"file": source.name, "sha256": hash_file(source), "part": part},
         },
     )
-
-
-def _write_model(out: Path, weights: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """The files of a training result; the record, with the hash of the weights, is the last."""
-    from safetensors.torch import save_file
-
-    path = out / "ema.safetensors"
-    with replacing(path) as temporary:
-        save_file(weights, temporary)
-    write_json(out / "train.json", record | {"weights_sha256": hash_file(path)})
 
 
 def _step_of(source: Path) -> int:

@@ -1,12 +1,12 @@
 """Our samples as the npz that ADM's evaluator reads."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dtr.arrays import read_npz
 from dtr.errors import Refusal
 from dtr.files import replacing
 
@@ -47,13 +47,7 @@ def export_samples(shards: Sequence[Path], out: Path) -> None:
 
 def _shard(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Images uint8 [n, H, W, 3] and labels int64 [n], if any, of one sample file."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("arr_0", "labels") if name in archive}
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise Refusal(f"{path}: not readable as npz ({error})") from None
+    arrays = read_npz(path)
     images, labels = arrays.get("arr_0"), arrays.get("labels")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = "none" if images is None else f"{images.dtype} {list(images.shape)}"

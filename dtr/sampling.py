@@ -67,6 +67,7 @@ def sample_latents(
     diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
     encoded captions [n, T, W] by image index, which then take the place of labels.
     """
+    guided = protocol.guidance not in (None, 1.0)
     chain = diffusion.respaced(protocol.sampling_steps)
     streams = ImageStreams(protocol.seed, indices)
     labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
@@ -75,12 +76,12 @@ def sample_latents(
     for step in reversed(range(chain.num_steps)):
         # The model, and so its masks, sees the original timestep, not the index in the chain.
         t = torch.full_like(labels, int(chain.timesteps[step]))
-        if protocol.guidance is None or protocol.guidance == 1.0:
-            output = model(x, t, y)
-        else:
+        if guided:
             output = guided_output(
                 model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
             )
+        else:
+            output = model(x, t, y)
         reverse = chain.reverse_step(
             output, x, torch.full_like(labels, step), clamp=protocol.x0_clamp
         )

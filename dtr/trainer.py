@@ -1,6 +1,5 @@
 """The state of a training run and how one step changes it."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from dtr.backbones import build_backbone
 from dtr.data.training_data import TrainingData
 from dtr.diffusion import Diffusion
 from dtr.distributed import World
-from dtr.files import replacing
 from dtr.routing import ChannelMasks
 from dtr.seeding import batch_indices, generator
 from dtr.settings import TrainingSettings, TrainSettings
@@ -143,14 +141,6 @@ class Trainer:
         for name, parameter in self.weighting.named_parameters():
             entry[name] = parameter.detach().tolist()
         return entry | {"rate": rate}
-
-    def export(self, path: Path) -> None:
-        """Write the EMA weights, with the routing state, as safetensors."""
-        from safetensors.torch import save_file
-
-        tensors = {**self.ema, **dict(self.model.named_buffers())}
-        with replacing(path) as temporary:
-            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -15,10 +15,10 @@ from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, sav
 from dtr.data.training_data import TrainingData
 from dtr.distributed import World
 from dtr.errors import Refusal, Suspended
-from dtr.files import hash_file, write_json
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.settings import TrainSettings
+from dtr.trained import write_model
 from dtr.trainer import Trainer
 
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
@@ -172,10 +172,10 @@ def write_result(
     trainer: Trainer, folder: Path, out: Path, *, run: str, step: int, diverged: str | None
 ) -> None:
     """Write `out`/ema.safetensors and, last, `out`/train.json, the record of the run at `step`."""
-    trainer.export(out / "ema.safetensors")
     routing = trainer.model.routing
-    write_json(
-        out / "train.json",
+    write_model(
+        out,
+        {**trainer.ema, **dict(trainer.model.named_buffers())},
         {
             "run": run,
             "seed": trainer.settings.seed,
@@ -186,7 +186,6 @@ def write_result(
             "fingerprint": trainer.fingerprint,
             "dataset_hash": trainer.data.manifest["content_hash"],
             "settings": trainer.settings.plain(),
-            "weights_sha256": hash_file(out / "ema.safetensors"),
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
             "routing_hash": None if routing is None else routing.hash(),
             "history": read_log(folder, until=trainer.step),

@@ -19,11 +19,11 @@ from dtr.data.training_data import TrainingData, open_training_data
 from dtr.diffusion import Diffusion
 from dtr.errors import Refusal
 from dtr.files import read_json, write_json
-from dtr.generate import load_model
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import generator
 from dtr.settings import BackboneSettings
+from dtr.trained import load_model
 
 ESTIMATOR = (
     "linear CKA of token means; unbiased: HSIC_1, biased: HSIC_0, both summed over batches before"

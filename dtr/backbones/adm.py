@@ -20,6 +20,7 @@ from dtr.backbones.adm_blocks import (
     timestep_features,
     zeroed,
 )
+from dtr.backbones.labels import null_labels
 from dtr.routing import build_routing
 from dtr.seeding import generator
 from dtr.settings import AdmSettings, RoutingSettings
@@ -94,7 +95,7 @@ class ADM(nn.Module):
 
     def null_condition(self, y: Tensor) -> Tensor:
         """The null label in place of every label of y: [B] int64."""
-        return torch.full_like(y, self.null_label)
+        return null_labels(y, self.null_label)
 
     def _build_levels(self) -> None:
         """Down through the levels, the middle, and up again; each stage up reads one stage down."""

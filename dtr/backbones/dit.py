@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dtr.backbones.labels import null_labels
 from dtr.routing import build_routing
 from dtr.settings import DiTSettings, RoutingSettings
 
@@ -201,7 +202,7 @@ class DiT(nn.Module):
 
     def null_condition(self, y: Tensor) -> Tensor:
         """The null label in place of every label of y: [B] int64."""
-        return torch.full_like(y, self.null_label)
+        return null_labels(y, self.null_label)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Predicted noise and v for x: [B, C, H, W], t: [B] int64, y: [B] int64; [B, 2C, H, W]."""

@@ -4,13 +4,13 @@ A file holds `features` float32 [n, d], `logits` float32 [n, classes], `extracto
 network's weights) and, where the images have classes, `labels` int64 [n].
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from dtr.arrays import read_npz
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
 from dtr.files import read_json, replacing
@@ -38,7 +38,7 @@ def write_sample_features(
     samples: Path, extractor_folder: Path, out: Path, *, device: str = "cpu"
 ) -> None:
     """Features of one sample file (`arr_0` uint8 [n, H, W, 3], `labels` [n] if any) -> `out`."""
-    arrays = _read(samples)
+    arrays = read_npz(samples)
     if "arr_0" not in arrays:
         raise Refusal(f"{samples}: no array 'arr_0' (found: {', '.join(arrays) or 'nothing'})")
     _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device)
@@ -86,7 +86,7 @@ def same_extractor(first: Features, second: Features, *, where: Path) -> None:
 
 
 def _load(path: Path) -> Features:
-    arrays = _read(path)
+    arrays = read_npz(path)
     missing = [
         field.name
         for field in fields(Features)
@@ -96,16 +96,6 @@ def _load(path: Path) -> Features:
         raise Refusal(f"{path}: no array {missing[0]!r}; it is not a feature file")
     arrays["extractor"] = str(arrays["extractor"])
     return Features(**{field.name: arrays.get(field.name) for field in fields(Features)})
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except FileNotFoundError:
-        raise Refusal(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise Refusal(f"{path}: not readable as npz ({error})") from None
 
 
 def _write(images, labels, extractor_folder: Path, out: Path, device: str) -> None:

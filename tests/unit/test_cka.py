@@ -24,8 +24,8 @@ from dtr.data.latents import LatentDataset
 from dtr.diffusion import Diffusion
 from dtr.errors import Refusal
 from dtr.files import hash_file, hash_json, read_json, write_json
-from dtr.generate import load_model
 from dtr.settings import DiffusionSettings, TrainSettings
+from dtr.trained import load_model
 
 COUNT = 40  # images in the toy dataset
 

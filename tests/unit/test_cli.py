@@ -60,7 +60,7 @@ def test_a_missing_model_is_named(tmp_path, capsys, scale):
 
 def test_a_changed_weight_file_is_refused(tmp_path):
     from dtr.errors import Refusal
-    from dtr.generate import load_model
+    from dtr.trained import load_model
 
     settings = {
         "seed": 0,

@@ -16,12 +16,13 @@ from dtr.cli import main
 from dtr.errors import Refusal
 from dtr.evaluations import protocol
 from dtr.files import canonical_json, hash_file
-from dtr.generate import load_model, write_samples
+from dtr.generate import write_samples
 from dtr.interop import import_checkpoint
 from dtr.planning import find_run, train_settings
 from dtr.reporting.records import TrainRecord
 from dtr.routing import dtr_masks
 from dtr.settings import Protocol, TrainSettings
+from dtr.trained import load_model
 
 FIXTURES = Path(__file__).parents[1] / "parity/fixtures"
 ROUTINGS = {

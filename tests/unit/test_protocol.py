@@ -28,7 +28,7 @@ def test_protocol_id_changes_with_guidance_on_conditional_slots_only(digits, sca
         {"labels": "balanced"},
         {"seed": 1},
         {"neighbours": 5},
-        {"kid_subset": 999},
+        {"kid_subset": 499},
         {"inception_split": 100},
     ],
 )

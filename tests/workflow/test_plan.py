@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from dtr.evaluations import evaluations, milestones
 from dtr.experiments import RUNS
 from dtr.files import read_json
 
@@ -14,35 +15,45 @@ TABLE1 = [(model, routing) for model in ("ffhq256-b2", "in256-l2")
           for routing in ("none", "rtr", "dtr-a4")]  # fmt: skip
 
 
-def test_the_default_scale_trains_table_1_and_two_untrained_controls(project, digits):
+def test_the_default_scale_trains_every_run_of_the_paper(project, whole):
     jobs = project.planned()
-    last = {
-        "ffhq256-b2": f"step{digits['slots']['unconditional']['steps']}",
-        "in256-l2": f"step{digits['slots']['class_conditional']['steps']}",
-    }
-    trained = {tuple(out.split("/")[3:6]) for rule, out in jobs if rule == "train"}
-    controls = {("ffhq256-b2-none", "seed0", "step0"), ("in256-l2-none", "seed0", "step0")}
-    runs = {(f"{model}-{routing}", "seed0", last[model]) for model, routing in TABLE1}
-    assert trained == runs | controls
+    trained = {tuple(out.split("/")[3:5]) for rule, out in jobs if rule == "train"}
+    assert trained == {(run.id, "seed0") for run in RUNS}
     counts = Counter(rule for rule, _ in jobs)
+    found = evaluations(whole)
+    steps = sum(len(milestones(whole, run)) for run in RUNS)
     assert counts == {
-        "prepare_data": 1,
-        "train_autoencoder": 1,
-        "train_extractor": 1,
-        "cache_latents": 1,
-        "reference": 1,
-        "train": 8,
-        "sample": 8,
-        "features": 8,
-        "measure": 8,
-        "measure_real": 2,
+        "prepare_data": 3,
+        "train_autoencoder": 2,
+        "train_extractor": 3,
+        "cache_latents": 2,
+        "reference": 3,
+        "train": steps,
+        "sample": len(found),
+        "features": len(found),
+        "measure": len(found),
+        "measure_real": 5,
+        "cka": 3,
+        "throughput": 3,
+        "table": 8,
+        "figure": 5,
+        "claims": 1,
         "report": 1,
     }
 
 
+def test_one_table_can_be_asked_for(project):
+    jobs = project.planned("table8")
+    trained = {out.split("/")[3] for rule, out in jobs if rule == "train"}
+    methods = ("none", "maxroaming", "ercdt8", "cdtr8", "dtr-a4")
+    assert trained == {f"ffhq256-b2-{method}" for method in methods}
+    assert [out for rule, out in jobs if rule == "table"] == ["results/digits/tables/table8.csv"]
+    assert not {"report", "claims", "figure", "throughput"} & {rule for rule, _ in jobs}
+
+
 def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
     digits["seeds"] = [3, 5]
-    digits["evaluation"] |= {"n_samples": 1001, "shard_size": 500}
+    digits["evaluation"] |= {"n_samples": 1001, "n_samples_reduced": 1001, "shard_size": 500}
     jobs = project.planned("--configfile", project.write_scale("more", digits))
     measured = [tuple(out.split("/")[3:5]) for rule, out in jobs if rule == "measure"]
     expected = [(f"{model}-{routing}", seed) for model, routing in TABLE1
