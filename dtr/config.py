@@ -13,22 +13,16 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from dtr.checks import problems
 from dtr.errors import Refusal
 from dtr.experiments import BACKBONES, FIGURES, SLOTS, TABLES, FractionOfChannels, Run
+from dtr.networks import AdmSize, DiTSize, TextDiTSize
 from dtr.settings import (
-    AdmSize,
     AutoencoderSettings,
-    Count,
     DatasetSettings,
     DiffusionSettings,
-    DiTSize,
     ExtractorSettings,
-    Name,
-    Positive,
-    Settings,
-    TextDiTSize,
     TextEncoderSettings,
     TrainingSettings,
-    parse,
 )
+from dtr.strict import Count, Name, Positive, Settings, parse
 
 
 class SlotSettings(Settings):

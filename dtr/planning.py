@@ -4,15 +4,8 @@ from dtr.checks import why_not
 from dtr.config import Scale
 from dtr.errors import Refusal
 from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
-from dtr.settings import (
-    AdmSettings,
-    BackboneSettings,
-    DiTSettings,
-    RoutingSettings,
-    TextDiTSettings,
-    TrainSettings,
-    WeightingSettings,
-)
+from dtr.networks import AdmSettings, BackboneSettings, DiTSettings, TextDiTSettings
+from dtr.settings import RoutingSettings, TrainSettings, WeightingSettings
 
 PAPER_ITERATIONS = {  # of one run on each slot; multi-experts and the 2M run differ from it
     "unconditional": 100_000,

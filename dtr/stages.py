@@ -17,7 +17,8 @@ def _use_threads(count: int) -> None:
 def prepare_data(args: argparse.Namespace) -> None:
     """Write images, index and manifest of a dataset."""
     from dtr.data.datasets import prepare_dataset
-    from dtr.settings import DatasetSettings, parse
+    from dtr.settings import DatasetSettings
+    from dtr.strict import parse
 
     settings = parse(DatasetSettings, args.settings, source="--settings")
     prepare_dataset(args.name_of, settings, args.out)
@@ -27,7 +28,8 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     """Train the image <-> latent autoencoder."""
     from dtr.data.autoencoder import train_autoencoder
     from dtr.data.datasets import ImageDataset
-    from dtr.settings import AutoencoderSettings, parse
+    from dtr.settings import AutoencoderSettings
+    from dtr.strict import parse
 
     _use_threads(args.threads)
     settings = parse(AutoencoderSettings, args.settings, source="--settings")
@@ -38,7 +40,8 @@ def train_extractor(args: argparse.Namespace) -> None:
     """Train the classifier whose features the metrics compare."""
     from dtr.data.datasets import ImageDataset
     from dtr.metrics.extractors import train_extractor
-    from dtr.settings import ExtractorSettings, parse
+    from dtr.settings import ExtractorSettings
+    from dtr.strict import parse
 
     _use_threads(args.threads)
     settings = parse(ExtractorSettings, args.settings, source="--settings")
@@ -49,7 +52,8 @@ def cache_latents(args: argparse.Namespace) -> None:
     """Encode the training images once: mean and log-variance, in hashed shards."""
     from dtr.data.datasets import ImageDataset
     from dtr.data.latents import cache_latents
-    from dtr.settings import TextEncoderSettings, parse
+    from dtr.settings import TextEncoderSettings
+    from dtr.strict import parse
 
     _use_threads(args.threads)
     text_encoder = None
@@ -62,7 +66,8 @@ def train(args: argparse.Namespace) -> None:
     """Train one run up to a step; goes on from its last checkpoint."""
     from dtr.data.training_data import open_training_data
     from dtr.distributed import world
-    from dtr.settings import TrainSettings, parse
+    from dtr.settings import TrainSettings
+    from dtr.strict import parse
     from dtr.training import Execution, train_run, write_result
 
     _use_threads(args.threads)
@@ -87,7 +92,8 @@ def train(args: argparse.Namespace) -> None:
 def sample(args: argparse.Namespace) -> None:
     """Draw one shard of images from a trained model, or from several experts together."""
     from dtr.generate import write_samples
-    from dtr.settings import Protocol, TextEncoderSettings, parse
+    from dtr.settings import Protocol, TextEncoderSettings
+    from dtr.strict import parse
 
     _use_threads(args.threads)
     text_encoder = None
@@ -127,7 +133,8 @@ def reference(args: argparse.Namespace) -> None:
 def measure(args: argparse.Namespace) -> None:
     """Measure the samples of a trained model, or real images as a control (no --model)."""
     from dtr.metrics.records import write_record
-    from dtr.settings import Protocol, parse
+    from dtr.settings import Protocol
+    from dtr.strict import parse
 
     _use_threads(args.threads)
     write_record(

@@ -87,7 +87,8 @@ def import_checkpoint(args: argparse.Namespace) -> None:
     """Turn a released checkpoint of DiT, DTR or ADM into a trained model of ours."""
     from dtr.interop import import_checkpoint
     from dtr.planning import find_run, train_settings
-    from dtr.settings import TrainSettings, parse
+    from dtr.settings import TrainSettings
+    from dtr.strict import parse
 
     if (args.scale is None) == (args.settings is None):
         raise Refusal("--scale, --settings: one of them, and one only, has to describe the network")
@@ -111,7 +112,7 @@ def export_samples(args: argparse.Namespace) -> None:
 
 def _scale_of(args: argparse.Namespace) -> "Scale":
     from dtr.config import Scale
-    from dtr.settings import parse
+    from dtr.strict import parse
 
     return parse(Scale, args.settings, source="--settings")
 

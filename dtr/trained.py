@@ -11,7 +11,8 @@ from dtr.backbones import build_backbone
 from dtr.backbones.experts import Experts
 from dtr.errors import Refusal
 from dtr.files import hash_file, read_json, replacing, write_json
-from dtr.settings import TrainSettings, parse
+from dtr.settings import TrainSettings
+from dtr.strict import parse
 
 
 def write_model(out: Path, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from dtr.data.training_data import TrainingData, open_training_data
 from dtr.diffusion import Diffusion
 from dtr.errors import Refusal
 from dtr.files import read_json, write_json
+from dtr.networks import BackboneSettings
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import generator
-from dtr.settings import BackboneSettings
 from dtr.trained import load_model
 
 ESTIMATOR = (

@@ -17,12 +17,12 @@ from dtr.data.training_data import TrainingData
 from dtr.distributed import World
 from dtr.errors import Refusal
 from dtr.files import write_json
+from dtr.networks import DiTSettings
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import generator
 from dtr.settings import (
     DiffusionSettings,
-    DiTSettings,
     RoutingSettings,
     TrainingSettings,
     TrainSettings,

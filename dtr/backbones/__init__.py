@@ -9,7 +9,8 @@ from torch import nn
 from dtr.backbones.adm import ADM
 from dtr.backbones.dit import DiT
 from dtr.backbones.dit_text import DiTText
-from dtr.settings import BackboneSettings, RoutingSettings
+from dtr.networks import BackboneSettings
+from dtr.settings import RoutingSettings
 
 FAMILIES = {"dit": DiT, "dit_text": DiTText, "adm": ADM}
 

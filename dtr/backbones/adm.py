@@ -21,9 +21,10 @@ from dtr.backbones.adm_blocks import (
     zeroed,
 )
 from dtr.backbones.labels import null_labels
+from dtr.networks import AdmSettings
 from dtr.routing import build_routing
 from dtr.seeding import generator
-from dtr.settings import AdmSettings, RoutingSettings
+from dtr.settings import RoutingSettings
 
 
 class WidthMasks(nn.Module):

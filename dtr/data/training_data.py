@@ -9,7 +9,7 @@ import numpy as np
 from dtr.data.captions import draw_captions
 from dtr.data.datasets import ImageDataset
 from dtr.files import read_json
-from dtr.settings import BackboneSettings
+from dtr.networks import BackboneSettings
 
 
 @dataclass(frozen=True, kw_only=True)

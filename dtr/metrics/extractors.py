@@ -18,7 +18,8 @@ from dtr.files import hash_file, read_json, replacing, write_json
 from dtr.progress import Progress
 from dtr.provenance import provenance
 from dtr.seeding import batch_indices, generator
-from dtr.settings import ExtractorSettings, parse
+from dtr.settings import ExtractorSettings
+from dtr.strict import parse
 
 RESOLUTION, CLASSES = 32, 10
 MAX_SHIFT = 2  # pixels; random shifts in training, never flips: a mirrored digit is no digit

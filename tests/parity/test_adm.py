@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones.adm import ADM
-from dtr.settings import AdmSettings, RoutingSettings
+from dtr.networks import AdmSettings
+from dtr.settings import RoutingSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -9,9 +9,10 @@ from safetensors import safe_open
 
 from dtr.backbones import build_backbone
 from dtr.diffusion import Diffusion
+from dtr.networks import DiTSettings
 from dtr.routing import dtr_masks
 from dtr.sampling import guided_output
-from dtr.settings import DiffusionSettings, DiTSettings, RoutingSettings, WeightingSettings
+from dtr.settings import DiffusionSettings, RoutingSettings, WeightingSettings
 from dtr.weighting import build_weighting
 
 FIXTURES = Path(__file__).parent / "fixtures"

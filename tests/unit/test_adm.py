@@ -8,8 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from dtr.backbones.adm import ADM, WidthMasks
 from dtr.backbones.adm_blocks import AttentionBlock, ResBlock
 from dtr.errors import Refusal
+from dtr.networks import AdmSettings
 from dtr.routing import dtr_masks
-from dtr.settings import AdmSettings, RoutingSettings, parse
+from dtr.settings import RoutingSettings
+from dtr.strict import parse
 
 NONE = RoutingSettings(type="none")
 DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)

@@ -13,7 +13,9 @@ from dtr.checks import why_not
 from dtr.config import EvaluationSettings, Scale, load_scale
 from dtr.errors import Refusal
 from dtr.experiments import RUNS
-from dtr.settings import DiTSize, RoutingSettings, parse
+from dtr.networks import DiTSize
+from dtr.settings import RoutingSettings
+from dtr.strict import parse
 
 ROW = {
     "id": "mine",

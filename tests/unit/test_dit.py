@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dtr.analysis.complexity import PRESETS, matmul_macs, paper_gflops, parameter_count
 from dtr.backbones import build_backbone
 from dtr.backbones.dit import Block
-from dtr.settings import DiTSettings, RoutingSettings
+from dtr.networks import DiTSettings
+from dtr.settings import RoutingSettings
 
 NONE = RoutingSettings(type="none")
 DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)

@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 from dtr.backbones.dit_text import CrossAttention, DiTText, TextBlock
 from dtr.errors import Refusal
-from dtr.settings import RoutingSettings, TextDiTSettings, parse
+from dtr.networks import TextDiTSettings
+from dtr.settings import RoutingSettings
+from dtr.strict import parse
 
 NONE = RoutingSettings(type="none")
 DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)

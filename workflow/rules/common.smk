@@ -7,7 +7,8 @@ import sys
 from dtr import evaluations, planning
 from dtr.config import load_scale
 from dtr.experiments import FIGURES, TABLES
-from dtr.settings import REVISIONS, Settings
+from dtr.settings import REVISIONS
+from dtr.strict import Settings
 from dtr.errors import Refusal
 from dtr.files import canonical_json
 
