@@ -1,6 +1,7 @@
 """`python -m dtr <verb>`: one verb per stage; a workflow rule is a thin call of one."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +9,23 @@ from typing import Any
 
 from dtr import __version__, stages, tools
 from dtr.errors import Refusal, Suspended
+from dtr.warm import VARIABLE, run_in_warm_process, run_warm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb, in a warm process if there is one; returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["warm"]:
+        command = arguments[2:] if arguments[1:2] == ["--"] else arguments[1:]
+        return run_warm(command, run_verb)
+    if address := os.environ.get(VARIABLE):
+        status = run_in_warm_process(address, arguments)
+        if status is not None:
+            return status
+    return run_verb(arguments)
+
+
+def run_verb(arguments: Sequence[str]) -> int:
     """Run one verb; refused input is one line on stderr and a non-zero exit status."""
     parsed = _parser().parse_args(arguments)
     try:
@@ -23,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m dtr", description="Stages of the DTR reproducibility benchmark."
+        prog="python -m dtr",
+        description="Stages of the DTR reproducibility benchmark.",
+        epilog="`warm -- COMMAND` runs a command, such as snakemake, whose verbs start at once.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(title="stages", required=True, dest="name", metavar="VERB")
@@ -55,7 +72,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset or of cached latents"},
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
-    "features": {"type": Path, "nargs": "*", "default": [], "help": "feature files, in order"},
+    "features": {"type": Path, "help": "folder in which features of the samples are kept"},
     "images": {"type": int, "default": 2048, "help": "how many; a multiple of --batch-size"},
     "pairs": {"type": int, "default": 20, "help": "steps with DTR, each beside one without"},
     "seed": {"type": int, "default": 0, "help": "of what is drawn; of an imported run"},
@@ -69,11 +86,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "protocol": {"required": True, "metavar": "JSON", "help": "evaluation protocol"},
     "reference": {**_REQUIRED_PATH, "help": "features of the real images"},
     "run": {"required": True, "help": "id of the run, for its record"},
-    "samples": {**_REQUIRED_PATH, "help": "one npz of samples"},
+    "samples": {"type": Path, "nargs": "*", "default": [], "help": "npz files, in order"},
     "scale": {**_REQUIRED_PATH, "help": "a YAML file of workflow/config"},
     "settings": {"required": True, "metavar": "JSON", "help": "settings of this stage"},
     "shard": {"type": int, "required": True, "help": "number of the shard, from 0"},
-    "shards": {"type": Path, "nargs": "*", "default": [], "help": "npz files, in order"},
     "shard-size": {"type": int, "required": True, "help": "images per shard"},
     "slot": {"required": True, "help": "dataset slot, for the record"},
     "source": {**_REQUIRED_PATH, "help": "a released .pt file, e.g. 0400000.pt"},
@@ -102,15 +118,18 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
         "model decoder prompts text-encoder protocol shard shard-size batch-size out device"
         " threads",
     ),
-    ("features", stages.features, "samples extractor out device threads"),
     ("reference", stages.reference, "data extractor out threads"),
-    ("measure", stages.measure, "model slot features reference protocol bootstrap out threads"),
+    (
+        "measure",
+        stages.measure,
+        "model slot samples extractor? features reference protocol bootstrap out device threads",
+    ),
     ("cka", stages.cka, "model data images batch-size=256 seed out device threads"),
     # 32: the paper's 256 on 8 devices
     ("throughput", stages.throughput, "backbone batch-size=32 pairs out device threads"),
     ("complexity", tools.complexity, ""),
     ("import-checkpoint", tools.import_checkpoint, "source run scale? settings? seed? step? out"),
-    ("export-samples", tools.export_samples, "shards out"),
+    ("export-samples", tools.export_samples, "samples out"),
     ("report", tools.report, "settings"),
     ("table", tools.table, "settings only"),
     ("figure", tools.figure, "settings only"),

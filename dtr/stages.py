@@ -113,14 +113,6 @@ def sample(args: argparse.Namespace) -> None:
     )
 
 
-def features(args: argparse.Namespace) -> None:
-    """Extract the features of one shard of samples."""
-    from dtr.metrics.features import write_sample_features
-
-    _use_threads(args.threads)
-    write_sample_features(args.samples, args.extractor, args.out, device=args.device)
-
-
 def reference(args: argparse.Namespace) -> None:
     """Extract the features of the real training images."""
     from dtr.data.datasets import ImageDataset
@@ -144,7 +136,10 @@ def measure(args: argparse.Namespace) -> None:
         reference=args.reference,
         bootstrap=args.bootstrap,
         models=args.model,
-        shards=args.features,
+        samples=args.samples,
+        extractor=args.extractor,
+        features=args.features,
+        device=args.device,
     )
 
 

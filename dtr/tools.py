@@ -107,7 +107,7 @@ def export_samples(args: argparse.Namespace) -> None:
     """Join sample files into the one npz that ADM's evaluator reads."""
     from dtr.interop_adm import export_samples
 
-    export_samples(args.shards, args.out)
+    export_samples(args.samples, args.out)
 
 
 def _scale_of(args: argparse.Namespace) -> "Scale":

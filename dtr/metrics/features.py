@@ -1,7 +1,8 @@
 """Feature files: what the metrics need of a set of images, written once per set.
 
 A file holds `features` float32 [n, d], `logits` float32 [n, classes], `extractor` (SHA-256 of the
-network's weights) and, where the images have classes, `labels` int64 [n].
+network's weights), where the images have classes `labels` int64 [n], and of generated images
+`samples`, the SHA-256 of their file.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from dtr.arrays import read_npz
 from dtr.data.datasets import ImageDataset
 from dtr.errors import Refusal
-from dtr.files import read_json, replacing
+from dtr.files import hash_file, read_json, replacing
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,32 @@ class Features:
         return Features(self.features[positions], self.logits[positions], labels, self.extractor)
 
 
-def write_sample_features(
-    samples: Path, extractor_folder: Path, out: Path, *, device: str = "cpu"
-) -> None:
-    """Features of one sample file (`arr_0` uint8 [n, H, W, 3], `labels` [n] if any) -> `out`."""
+def sample_features(
+    samples: Path, extractor_folder: Path, folder: Path, *, device: str = "cpu"
+) -> Path:
+    """Features of one sample file (`arr_0` uint8 [n, H, W, 3], `labels` [n] if any) in `folder`.
+
+    A feature file of the same images and extractor weights is used again.
+    """
+    content, out = hash_file(samples) if samples.is_file() else "", folder / samples.name
+    if out.is_file():
+        known = read_npz(out)
+        if (str(known.get("samples")), str(known.get("extractor"))) == (
+            content,
+            extractor_hash(extractor_folder),
+        ):
+            return out
     arrays = read_npz(samples)
     if "arr_0" not in arrays:
         raise Refusal(f"{samples}: no array 'arr_0' (found: {', '.join(arrays) or 'nothing'})")
-    _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device)
+    extra = {"samples": np.array(content)}
+    _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device, extra)
+    return out
+
+
+def extractor_hash(folder: Path) -> str:
+    """SHA-256 of an extractor's weights, by its record."""
+    return read_json(folder / "record.json")["weights_sha256"]
 
 
 def write_reference_features(
@@ -54,7 +73,8 @@ def write_reference_features(
 ) -> None:
     """Features of the real images of one split, in the order of `positions(split)` -> `out`."""
     rows = dataset.positions(split)
-    _write(np.asarray(dataset.images[rows]), dataset.labels()[rows], extractor_folder, out, device)
+    images, labels = np.asarray(dataset.images[rows]), dataset.labels()[rows]
+    _write(images, labels, extractor_folder, out, device, {})
 
 
 def load_features(paths: Sequence[Path]) -> Features:
@@ -98,13 +118,12 @@ def _load(path: Path) -> Features:
     return Features(**{field.name: arrays.get(field.name) for field in fields(Features)})
 
 
-def _write(images, labels, extractor_folder: Path, out: Path, device: str) -> None:
+def _write(images, labels, extractor_folder: Path, out: Path, device: str, extra: dict) -> None:
     from dtr.metrics.extractors import extract, load_extractor
 
     extractor = load_extractor(extractor_folder, device)
-    arrays = extract(extractor, images)
+    arrays = extract(extractor, images) | extra
     if labels is not None:
         arrays["labels"] = np.asarray(labels, dtype=np.int64)
-    weights = read_json(extractor_folder / "record.json")["weights_sha256"]
     with replacing(out) as temporary:
-        np.savez(temporary, extractor=np.array(weights), **arrays)
+        np.savez(temporary, extractor=np.array(extractor_hash(extractor_folder)), **arrays)

@@ -7,6 +7,7 @@ from pathlib import Path
 from dtr.errors import Refusal
 from dtr.files import read_json, write_json
 from dtr.metrics.evaluate import measure_files, measure_real
+from dtr.metrics.features import sample_features
 from dtr.provenance import provenance
 from dtr.settings import Protocol
 
@@ -19,13 +20,16 @@ def write_record(
     reference: Path,
     bootstrap: int,
     models: Sequence[Path] | None = None,
-    shards: Sequence[Path] = (),
+    samples: Sequence[Path] = (),
+    extractor: Path | None = None,
+    features: Path | None = None,
+    device: str = "cpu",
 ) -> None:
-    """Write the metrics of a model's feature files; of real images where `models` is None.
+    """Write the metrics of a model's sample files; of real images where `models` is None.
 
-    Several models are experts sampled together; their names are joined. A diverged run gets a
-    record without metrics; features that cannot be measured one with status "failed" and the
-    reason.
+    Features of the samples are kept in the folder `features`.  Several models are experts sampled
+    together; their names are joined.  A diverged run gets a record without metrics; samples that
+    cannot be measured one with status "failed" and the reason.
     """
     started = time.perf_counter()
     train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
@@ -39,6 +43,9 @@ def write_record(
             if not models:
                 metrics = measure_real(reference, protocol, bootstrap=bootstrap)
             else:
+                shards = [
+                    sample_features(path, extractor, features, device=device) for path in samples
+                ]
                 metrics = measure_files(shards, reference, protocol, bootstrap=bootstrap)
         except Refusal as refusal:
             status, reason = "failed", str(refusal)

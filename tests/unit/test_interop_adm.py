@@ -102,7 +102,7 @@ def test_none_or_one_twice_or_onto_itself(tmp_path):
 def test_the_verb(tmp_path, capsys):
     paths = [str(shard(tmp_path / f"{seed}.npz", 2, seed=seed)) for seed in range(2)]
     out = tmp_path / "out.npz"
-    assert main(["export-samples", "--shards", *paths, "--out", str(out)]) == 0
+    assert main(["export-samples", "--samples", *paths, "--out", str(out)]) == 0
     with np.load(out) as joined:
         assert joined["arr_0"].shape == (4, 4, 4, 3)
     assert main(["export-samples", "--out", str(tmp_path / "none.npz")]) == 2

@@ -20,8 +20,8 @@ from dtr.metrics.extractors import DigitsCNN, extract, load_extractor
 from dtr.metrics.features import (
     Features,
     load_features,
+    sample_features,
     write_reference_features,
-    write_sample_features,
 )
 from dtr.settings import Protocol
 
@@ -169,9 +169,10 @@ def write_extractor(folder, *, seed):
 
 def test_files_from_images_to_metrics(assets):
     root, extractor, dataset = assets
-    shards = [root / f"features-{shard}.npz" for shard in range(2)]
-    for shard, out in enumerate(shards):
-        write_sample_features(root / f"shard-{shard}.npz", extractor, out)
+    shards = [
+        sample_features(root / f"shard-{shard}.npz", extractor, root / "features")
+        for shard in range(2)
+    ]
     reference = root / "reference.npz"
     write_reference_features(dataset, extractor, reference)
 
@@ -192,35 +193,51 @@ def test_files_from_images_to_metrics(assets):
 def test_shards_with_other_extractor_weights_are_refused(assets):
     root, extractor, dataset = assets
     write_extractor(root / "other", seed=1)
-    write_sample_features(root / "shard-0.npz", extractor, root / "f0.npz")
-    write_sample_features(root / "shard-1.npz", root / "other", root / "f1.npz")
+    first = sample_features(root / "shard-0.npz", extractor, root / "features")
+    second = sample_features(root / "shard-1.npz", root / "other", root / "features")
     write_reference_features(dataset, root / "other", root / "reference.npz")
-    with pytest.raises(Refusal, match=r"f1.npz: features of extractor weights"):
-        measure_files([root / "f0.npz", root / "f1.npz"], root / "f1.npz", PROTOCOL, bootstrap=2)
-    with pytest.raises(Refusal, match=r"f0.npz: features of extractor weights"):
-        measure_files([root / "f0.npz"], root / "reference.npz", PROTOCOL, bootstrap=2)
+    with pytest.raises(Refusal, match=r"shard-1.npz: features of extractor weights"):
+        measure_files([first, second], second, PROTOCOL, bootstrap=2)
+    with pytest.raises(Refusal, match=r"shard-0.npz: features of extractor weights"):
+        measure_files([first], root / "reference.npz", PROTOCOL, bootstrap=2)
+
+
+def test_features_are_kept_as_long_as_images_and_extractor_stay(assets):
+    root, extractor, dataset = assets
+    write_extractor(root / "other", seed=1)
+    samples, folder = root / "shard-0.npz", root / "features"
+    kept = sample_features(samples, extractor, folder)
+    written = kept.stat().st_mtime_ns
+    assert sample_features(samples, extractor, folder) == kept
+    assert kept.stat().st_mtime_ns == written
+    before = load_features([kept])
+    np.savez(samples, arr_0=dataset.images[100:160], labels=np.arange(60) % 10)
+    sample_features(samples, extractor, folder)
+    assert not np.array_equal(load_features([kept]).features, before.features)
+    sample_features(samples, root / "other", folder)
+    assert load_features([kept]).extractor != before.extractor
 
 
 def test_samples_without_labels_have_features_without_labels(assets):
     root, extractor, dataset = assets
     np.savez(root / "plain.npz", arr_0=dataset.images[:5])
-    write_sample_features(root / "plain.npz", extractor, root / "plain-features.npz")
-    assert load_features([root / "plain-features.npz"]).labels is None
-    write_sample_features(root / "shard-0.npz", extractor, root / "f0.npz")
+    plain = sample_features(root / "plain.npz", extractor, root / "features")
+    assert load_features([plain]).labels is None
+    labelled = sample_features(root / "shard-0.npz", extractor, root / "features")
     with pytest.raises(Refusal, match="labels in some files only"):
-        load_features([root / "f0.npz", root / "plain-features.npz"])
+        load_features([labelled, plain])
 
 
 def test_damaged_files_are_refused_by_name_and_leave_no_output(assets):
     root, extractor, _ = assets
-    out = root / "out.npz"
+    out = root / "out"
     cases = {"absent.npz": "no such file", "damaged.npz": "not readable", "other.npz": "no array"}
     whole = (root / "shard-0.npz").read_bytes()
     (root / "damaged.npz").write_bytes(whole[: len(whole) // 2])
     np.savez(root / "other.npz", pixels=np.zeros(3))
     for name, message in cases.items():
         with pytest.raises(Refusal, match=f"{name}: {message}") as refusal:
-            write_sample_features(root / name, extractor, out)
+            sample_features(root / name, extractor, out)
         assert "\n" not in str(refusal.value)
         with pytest.raises(Refusal, match=f"{name}: {message}"):
             load_features([root / name])

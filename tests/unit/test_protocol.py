@@ -22,7 +22,7 @@ def test_protocol_id_changes_with_guidance_on_conditional_slots_only(digits, sca
     "values",
     [
         {"n_samples": 1999},
-        {"sampling_steps": 26},
+        {"sampling_steps": 25},
         {"x0_clamp": None},
         {"guidance_channels": "first3"},
         {"labels": "balanced"},

@@ -30,7 +30,6 @@ def test_the_default_scale_trains_every_run_of_the_paper(project, whole):
         "reference": 3,
         "train": steps,
         "sample": len(found),
-        "features": len(found),
         "measure": len(found),
         "measure_real": 5,
         "cka": 3,

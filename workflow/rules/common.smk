@@ -20,7 +20,6 @@ except Refusal as refusal:
 RUNS = planning.selected_runs(SCALE)
 MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
 PROTOCOLS = evaluations.protocols(SCALE)
-TIMED = {name.replace("/", "-"): name for name in evaluations.TIMED}
 
 
 pathvars:
@@ -39,7 +38,7 @@ wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
-    size="|".join(TIMED),
+    size="|".join(evaluations.TIMED),
     table="|".join(TABLES),
     figure="|".join(FIGURES),
     protocol="|".join(map(re.escape, PROTOCOLS)),
@@ -175,7 +174,7 @@ def final_record(wildcards) -> str:
 
 
 def timed_backbone(wildcards) -> str:
-    return TIMED[wildcards.size]
+    return evaluations.TIMED[wildcards.size]
 
 
 def target_records(wildcards) -> list[str]:
@@ -184,8 +183,13 @@ def target_records(wildcards) -> list[str]:
     return evaluations.target_records(SCALE, target)
 
 
-def sample_features(wildcards) -> list[str]:
+def sample_shards(wildcards) -> list[str]:
     n_samples = PROTOCOLS[wildcards.protocol].n_samples
     shards = range(-(-n_samples // SCALE.evaluation.shard_size))
     folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
-    return [f"{folder}/features/{wildcards.protocol}/shard-{shard}.npz" for shard in shards]
+    return [f"{folder}/samples/{wildcards.protocol}/shard-{shard}.npz" for shard in shards]
+
+
+def features_folder(wildcards) -> str:
+    folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
+    return f"{folder}/features/{wildcards.protocol}"

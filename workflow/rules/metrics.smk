@@ -1,24 +1,5 @@
-# Features of samples and of real images, and one record of metrics per measured model.
-
-
-rule features:
-    input:
-        samples="<measured>/samples/{protocol}/shard-{shard}.npz",
-        extractor=extractor_record,
-    output:
-        "<measured>/features/{protocol}/shard-{shard}.npz",
-    log:
-        "<results>/logs/features/{name}-seed{seed}-step{step}-{protocol}-{shard}.log",
-    conda:
-        "../../envs/environment-cpu.yaml"
-    resources:
-        device=SCALE.execution.device,
-    params:
-        extractor=subpath(input.extractor, parent=True),
-        revision=REVISIONS["metrics"],
-    shell:
-        "python -m dtr features --samples {input.samples} --extractor {params.extractor}"
-        " --out {output} --device {resources.device} --threads {threads} 2>&1 | tee {log}"
+# Features of real images, and one record of metrics per measured model. Features of samples are
+# kept beside them in an undeclared folder, for measuring again.
 
 
 rule reference:
@@ -42,7 +23,8 @@ rule reference:
 rule measure:
     input:
         models=model_records,
-        features=sample_features,
+        samples=sample_shards,
+        extractor=extractor_record,
         reference=reference_features,
     output:
         "<measured>/metrics/{protocol}.json",
@@ -50,16 +32,22 @@ rule measure:
         "<results>/logs/measure/{name}-seed{seed}-step{step}-{protocol}.log",
     conda:
         "../../envs/environment-cpu.yaml"
+    resources:
+        device=SCALE.execution.device,
     params:
         protocol=protocol_settings,
         slot=slot_of,
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
         models=model_folders,
+        extractor=subpath(input.extractor, parent=True),
+        features=features_folder,
     shell:
-        "python -m dtr measure --model {params.models} --features {input.features}"
+        "python -m dtr measure --model {params.models} --samples {input.samples}"
+        " --extractor {params.extractor} --features {params.features}"
         " --reference {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
-        " --bootstrap {params.bootstrap} --out {output} --threads {threads} 2>&1 | tee {log}"
+        " --bootstrap {params.bootstrap} --out {output} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log}"
 
 
 rule measure_real:

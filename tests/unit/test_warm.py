@@ -1,0 +1,88 @@
+"""Jobs of a warm process behave as jobs of their own: output, status, folder, signals."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WARM = [sys.executable, "-m", "dtr", "warm", "--"]
+JOB = f"{sys.executable} -m dtr"
+# Reading a pipe that nobody writes to, a job waits for ever; it is a child of the warm process.
+WAITING = f"{JOB} settings --scale pipe & job=$!; sleep 1;"
+JOBS = "pgrep -P $PPID | grep -v $$"
+STEPS = (
+    f"{JOB} complexity > table.txt",
+    f"{JOB} settings --scale scale.yaml; echo refused with $?",
+    f"{JOB} nothing; echo unknown with $?",
+    f"DTR_WARM=/absent {JOB} --version | tee cold.txt",
+    # A stand-in for torch is not met by a job: torch was imported long before.
+    f"PYTHONPATH=stand-in:$PYTHONPATH {JOB} throughput --backbone none --out x.json; echo warm $?",
+    f"{WAITING} kill -9 $({JOBS}); wait $job; echo killed with $?",
+    f"{WAITING} kill -TERM $job; wait $job; echo stopped with $?",
+    f"sleep 1; {JOBS} || echo no job is left",
+    "exit 7",
+)
+
+
+@pytest.fixture(scope="module")
+def session(root, tmp_path_factory):
+    """One warm session with several jobs, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("warm")
+    (folder / "scale.yaml").write_text("[]")
+    (folder / "stand-in").mkdir()
+    (folder / "stand-in" / "torch.py").write_text("raise ImportError('imported again')")
+    os.mkfifo(folder / "pipe")
+    answer = subprocess.run(
+        [*WARM, "bash", "-c", "; ".join(STEPS)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return folder, answer
+
+
+def test_the_status_is_the_commands(session):
+    assert session[1].returncode == 7
+
+
+def test_jobs_write_where_they_were_told_to(session):
+    folder, answer = session
+    assert "DiT-XL/2" in (folder / "table.txt").read_text()
+    assert "DiT-XL/2" not in answer.stdout
+    assert (folder / "cold.txt").read_text().strip() in answer.stdout
+
+
+def test_a_refused_job_says_why_and_has_its_status(session):
+    _, answer = session
+    assert "dtr settings: scale.yaml: not a mapping of settings" in answer.stderr
+    assert "refused with 2" in answer.stdout
+    assert "invalid choice: 'nothing'" in answer.stderr
+    assert "unknown with 2" in answer.stdout
+    assert "Traceback" not in answer.stderr
+
+
+def test_jobs_have_torch_already(session):
+    _, answer = session
+    assert "backbone 'none': unknown" in answer.stderr
+    assert "warm 2" in answer.stdout
+
+
+def test_a_killed_job_is_reported_and_the_others_go_on(session):
+    _, answer = session
+    assert "killed with 1" in answer.stdout
+    assert "the process of this job was killed" in answer.stderr
+
+
+def test_sigterm_reaches_the_job(session):
+    _, answer = session
+    assert "stopped with 1" in answer.stdout
+    assert "no job is left" in answer.stdout
+
+
+def test_an_unknown_command_is_one_line(root):
+    answer = subprocess.run([*WARM, "no-such-command"], capture_output=True, text=True, cwd=root)
+    assert answer.returncode == 127
+    assert answer.stderr == "dtr warm: no-such-command: not found\n"
