@@ -14,7 +14,7 @@ from dtr.settings import Protocol
 REDUCED = ("table2_ffhq", "figure5")  # where the paper takes 10,000 samples instead of 50,000
 UNMEASURED = ("table7", "figure2", "figure6")  # shown without samples
 # The paper's own sizes in Table 7, by the name of their file.
-TIMED = {name.replace("/", "-"): name for name in ("DiT-S/2", "DiT-B/2", "DiT-L/2")}
+TIMED = {"DiT-S-2": "DiT-S/2", "DiT-B-2": "DiT-B/2", "DiT-L-2": "DiT-L/2"}
 
 
 class Evaluation(NamedTuple):
@@ -112,6 +112,16 @@ def model_name(run: Run) -> str:
     return "+".join(EXPERTS) if run.id in EXPERTS else run.id
 
 
+def final_evaluations(scale: Scale, slot: str) -> list[Evaluation]:
+    """The last model of each run of a slot once per seed, under the protocol met first."""
+    runs = all_runs(scale)
+    found: dict[tuple[str, int], Evaluation] = {}
+    for one in evaluations(scale):
+        if one.slot == slot and one.step == training_steps(scale, runs[components(one.name)[0]]):
+            found.setdefault((one.name, one.seed), one)
+    return list(found.values())
+
+
 def components(name: str) -> list[str]:
     """Ids of the runs behind the name of a measured model: one, or all experts."""
     return name.split("+")
@@ -172,6 +182,11 @@ def cka_record_path(scale: Scale, run_id: str, seed: int) -> str:
     return f"{scale.results}/analysis/cka/{run_id}-seed{seed}.json"
 
 
+def throughput_record_path(scale: Scale, backbone: str) -> str:
+    """Where the training speed of one of the paper's sizes is."""
+    return f"{scale.results}/analysis/throughput/{backbone.replace('/', '-')}.json"
+
+
 def analysis_records(scale: Scale, target: str | None = None) -> list[str]:
     """Path of every record of the scale that needs no samples, or of those of one target."""
     targets = scale.targets if target is None else [target]
@@ -180,7 +195,7 @@ def analysis_records(scale: Scale, target: str | None = None) -> list[str]:
         compared = [run for run in selected_runs(scale).values() if run.needed_by("figure6")]
         paths += [cka_record_path(scale, run.id, seed) for run in compared for seed in scale.seeds]
     if "table7" in targets:
-        paths += [f"{scale.results}/analysis/throughput/{size}.json" for size in TIMED]
+        paths += [throughput_record_path(scale, backbone) for backbone in TIMED.values()]
     return paths
 
 

@@ -32,4 +32,4 @@ def batch_indices(seed: int, step: int, *, size: int, batch_size: int) -> np.nda
     per_epoch = size // batch_size
     epoch, position = divmod(step, per_epoch)
     order = epoch_permutation(seed, epoch, size)
-    return order[position * batch_size : (position + 1) * batch_size]
+    return order[position * batch_size : (position + 1) * batch_size].copy()

@@ -21,8 +21,9 @@ def report(args: argparse.Namespace) -> None:
 
 def table(args: argparse.Namespace) -> None:
     """Write one table as CSV, Markdown and LaTeX, and print it."""
+    from dtr.reporting.formats import to_markdown, write_tables
     from dtr.reporting.records import Records
-    from dtr.reporting.tables import build_table, to_markdown, write_tables
+    from dtr.reporting.tables import build_table
 
     scale = _scale_of(args)
     built = build_table(args.only, Records(scale))

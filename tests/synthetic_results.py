@@ -1,13 +1,21 @@
 """A results folder with made-up records, for the tests of the report."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dtr.config import Scale
-from dtr.evaluations import protocol
+from dtr.evaluations import (
+    Evaluation,
+    cka_record_path,
+    evaluations_for,
+    protocol,
+    record_path,
+    throughput_record_path,
+)
 from dtr.planning import all_runs, train_settings, training_steps
 
 TABLE1_RUNS = (
@@ -150,3 +158,70 @@ def write_everything(scale: Scale) -> None:
     ):
         write_metrics(scale, run, step=0, fid=812.0, precision=0.0)
         write_control(scale, slot, fid=0.4)
+
+
+def write_evaluation(scale: Scale, evaluation: Evaluation, **changes: Any) -> Path:
+    """A metrics record of one model under its own protocol; `changes` as in `write_metrics`."""
+    name, slot, seed, step, own = evaluation
+    values = {key: value for key, value in changes.items() if key in VALUES}
+    others = {key: value for key, value in changes.items() if key not in VALUES}
+    record = metrics_record(scale, name, slot, seed, step, **values)
+    record |= {"protocol": own.plain(), "protocol_id": own.id}
+    record["metrics"] = [measure | {"n": own.n_samples} for measure in record["metrics"]]
+    return _write(Path(record_path(scale, evaluation)), record | others)
+
+
+def write_target(
+    scale: Scale, target: str, values: Callable[[Evaluation], dict[str, float]]
+) -> list[Evaluation]:
+    """The metrics records of every model that a table or figure shows."""
+    shown = evaluations_for(scale, target)
+    for evaluation in shown:
+        write_evaluation(scale, evaluation, **values(evaluation))
+    return shown
+
+
+def write_cka(
+    scale: Scale, run: str, *, level: float, seed: int = 0, depth: int = 4, **changes: Any
+) -> Path:
+    """A CKA record: 1 on the diagonal, `level` far from it, less in later blocks."""
+    timesteps = [*range(0, 999, 52), 999]
+    distance = np.abs(np.subtract.outer(timesteps, timesteps)) / 1000
+    matrices = []
+    for block in range(depth):
+        far = level - 0.1 * block
+        matrix = (far + (1 - far) * np.exp(-4 * distance)).round(6).tolist()
+        matrices.append({"unbiased": matrix, "biased": matrix})
+    record = {
+        "run": run,
+        "seed": seed,
+        "step": training_steps(scale, all_runs(scale)[run]),
+        "status": "ok",
+        "reason": None,
+        "n": 1024,
+        "batch_size": 256,
+        "timesteps": timesteps,
+        "blocks": matrices,
+        "provenance": PROVENANCE,
+        "wall_seconds": 9.0,
+    }
+    return _write(Path(cka_record_path(scale, run, seed)), record | changes)
+
+
+def write_throughput(scale: Scale, backbone: str, *, ratio: float = 1.02, **changes: Any) -> Path:
+    """A speed record: `ratio` is the time of a step with DTR by that of one without."""
+    record = {
+        "backbone": backbone,
+        "status": "ok",
+        "batch_size": 1,
+        "threads": 2,
+        "device": "cpu",
+        "pairs": 4,
+        "iterations_per_second": {"dtr": 1.5 / ratio, "none": 1.5},
+        "ratio": ratio,
+        "low": ratio - 0.01,
+        "high": ratio + 0.02,
+        "provenance": PROVENANCE,
+        "wall_seconds": 20.0,
+    }
+    return _write(Path(throughput_record_path(scale, backbone)), record | changes)

@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from dtr.analysis.complexity import paper_gflops, parameter_count
 from dtr.config import Scale
-from dtr.evaluations import panel_protocol
+from dtr.evaluations import components, panel_protocol, throughput_record_path
 from dtr.planning import all_runs, reason_not_run, training_steps
 from dtr.reporting.layout import Group, RowSpec
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
-from dtr.reporting.records import Records
+from dtr.reporting.records import Records, ThroughputRecord
 
 NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "fid": ("FID", "lower", 2),
@@ -25,6 +26,7 @@ NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "parameters_millions": ("Parameters (M)", "", 0),
     "gflops": ("GFLOPs", "", 2),
     "iterations_per_second": ("Iterations/s", "", 2),
+    "throughput_ratio": ("Rate with DTR / without", "", 3),
 }
 QUOTED = "cited:"
 
@@ -79,7 +81,7 @@ class Cell:
             seeds = f", seed {', '.join(map(str, self.seeds))}" if self.seeds else ""
             parts += [f"{self.measured_as}, n = {self.n:,}{seeds}"]
             parts += [f"{self.interval} {self.interval_text}" if self.interval_text else ""]
-            parts += [f"protocol {self.protocol_id}"]
+            parts += [f"protocol {self.protocol_id}" if self.protocol_id else ""]
         elif self.status:
             parts += [self.status + (f": {self.reason}" if self.reason else "")]
         if self.status == "measured":
@@ -95,7 +97,9 @@ def format_value(metric: str, value: float) -> str:
 def paper_cell(row: RowSpec, group: Group, metric: str) -> Cell:
     """The cell as the paper has it; without a status where it has none."""
     run = row.runs.get(group.slot, "")
-    if row.complexity is not None:
+    if row.complexity is not None and metric == "throughput_ratio":
+        found = _paper_ratio(*row.complexity)
+    elif row.complexity is not None:
         found = complexity_of(*row.complexity, metric)
     elif run and metric == "iterations":
         found = value_of(group.panel, run, "fid", iterations=row.iterations)
@@ -117,9 +121,8 @@ def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
         return cell
     if cell.metric in ("gflops", "parameters_millions"):
         return _computed(cell, row)
-    if cell.metric == "iterations_per_second":
-        cell.status, cell.reason = "not run", "not measured yet"
-        return cell
+    if cell.metric in ("iterations_per_second", "throughput_ratio"):
+        return _speed(cell, row, records)
     if cell.metric == "iterations":
         return _length(cell, group, records.scale)
     return _measured(cell, group, records, step_of(records.scale, cell.run, group.slot))
@@ -127,7 +130,7 @@ def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
 
 def step_of(scale: Scale, run_key: str, slot: str) -> int | None:
     """The last training step at this scale of the run or runs behind a cell."""
-    run = all_runs(scale).get(run_key.split("+")[0])
+    run = all_runs(scale).get(components(run_key)[0])
     if run is None or slot not in scale.slots:
         return None
     return training_steps(scale, run)
@@ -144,6 +147,53 @@ def _computed(cell: Cell, row: RowSpec) -> Cell:
     return cell
 
 
+def _paper_ratio(backbone: str, routing: str) -> dict | None:
+    """The paper's rate with DTR by that without; the paper prints the two and not their ratio."""
+    if routing == "none":
+        return None
+    routed, plain = (
+        complexity_of(backbone, name, "iterations_per_second")["value"]
+        for name in (routing, "none")
+    )
+    return {"value": routed / plain, "provenance": f"derived: {routed:g} / {plain:g}"}
+
+
+def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
+    """Training speed of the paper's own architecture, and what remains of it with DTR."""
+    scale, (backbone, routing) = records.scale, row.complexity
+    record = records.throughput.get(backbone)
+    if record is not None and routing in record.iterations_per_second:
+        return _from_speed_record(cell, routing, record)
+    path = Path(throughput_record_path(scale, backbone)).relative_to(records.root)
+    if (problem := records.broken.get(path.as_posix())) is not None:
+        cell.status, cell.reason = "broken", problem
+    elif "table7" in scale.targets:
+        cell.status, cell.reason = "pending", "no speed record yet"
+    else:
+        cell.status = "not run"
+        cell.reason = f"table7 is not among the targets of the {scale.scale} scale"
+    return cell
+
+
+def _from_speed_record(cell: Cell, routing: str, record: ThroughputRecord) -> Cell:
+    cell.status, cell.n = "measured", record.pairs
+    cell.measured_as = (
+        f"steps/s of one process on {record.device}, batch {record.batch_size}, "
+        f"{record.threads} threads, median over pairs of steps with DTR and without"
+    )
+    # The record has seconds with DTR by seconds without; rates are the other way round.
+    ratio, low, high = 1 / record.ratio, 1 / record.high, 1 / record.low
+    if cell.metric == "throughput_ratio":
+        cell.value, cell.low, cell.high = ratio, low, high
+        cell.interval = "95 % bootstrap interval over pairs"
+        return cell
+    cell.value = record.iterations_per_second[routing]
+    if routing != "none":
+        texts = [format_value("throughput_ratio", value) for value in (ratio, low, high)]
+        cell.reason = "{} [{}, {}] of the rate without DTR".format(*texts)
+    return cell
+
+
 def _length(cell: Cell, group: Group, scale: Scale) -> Cell:
     steps = step_of(scale, cell.run, group.slot)
     reason = _reason_not_run(scale, cell.run)
@@ -157,7 +207,7 @@ def _length(cell: Cell, group: Group, scale: Scale) -> Cell:
 
 def _reason_not_run(scale: Scale, run_key: str) -> str | None:
     known = all_runs(scale)
-    reasons = (reason_not_run(scale, known[run]) for run in run_key.split("+") if run in known)
+    reasons = (reason_not_run(scale, known[run]) for run in components(run_key) if run in known)
     return next((reason for reason in reasons if reason is not None), None)
 
 
@@ -181,14 +231,15 @@ def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> C
         own = panel_protocol(scale, group.panel, group.slot)
         rows = rows_of(records, cell.run, step, own.id)
     for seed in sorted(set(rows["seed"])):
-        if reason := records.outdated(cell.run, seed, step):
+        reasons = (records.outdated(run, seed, step) for run in components(cell.run))
+        if reason := next(filter(None, reasons), None):
             cell.status, cell.reason = "outdated", reason
             rows = rows[rows["seed"] != seed]
     if fill_from(cell, rows, records, group.slot) or cell.status == "outdated":
         return cell
     trained = records.frame[
         (records.frame["kind"] == "train")
-        & (records.frame["run"] == cell.run)
+        & records.frame["run"].isin(components(cell.run))
         & (records.frame["step"] == (-1 if step is None else step))
         & records.frame["seed"].isin(scale.seeds)
         & (records.frame["status"] != "ok")

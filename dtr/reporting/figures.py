@@ -1,8 +1,9 @@
-"""Figures of the page: drawn once, as SVG for the page and as PNG beside it."""
+"""Figures of the page: drawn once, as SVG for the page and as PNG, PDF and SVG beside it."""
 
 import html
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,108 +11,32 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtr.experiments import SLOTS
-from dtr.files import replacing
-from dtr.planning import all_runs
+from dtr.errors import Refusal
+from dtr.files import replacing, write_text
+from dtr.reporting.figures_quality import convergence_figure, guidance_figure, ratio_figure
+from dtr.reporting.figures_similarity import overlap_figure, similarity_figure
+from dtr.reporting.figures_style import COLOURS, CURRENT, STYLE
+from dtr.reporting.figures_training import training_figure
 from dtr.reporting.records import Records
 from dtr.routing import active_channels, window_starts
 
-INK, RULE = "#1d2129", "#d5d9df"  # become the page's own colours in the SVG
-CURRENT = {INK: "currentColor", RULE: "var(--rule)"}
-COLOURS = {  # of a routing, everywhere on the page
-    "none": "#7b8794",
-    "random": "#d0782a",
-    "dtr": "#2a7f9e",
-    "max_roaming": "#a0569a",
-    "ercdt": "#5f9a4c",
-    "cdtr": "#b5485d",
-}
-ROUTING_NAMES = {
-    "none": "no routing",
-    "random": "R-TR",
-    "dtr": "DTR",
-    "max_roaming": "Max Roaming",
-    "ercdt": "ERCDT",
-    "cdtr": "CDTR",
-}
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: smaller, searchable, in the page's font
-    "svg.hashsalt": "dtr",  # the same figure is the same file
-}
 MASK_CHANNELS, MASK_ALPHAS = 64, (0.5, 1.0, 4.0)
-MOST_COLUMNS = 3  # panels side by side
-SMOOTHING = 10  # a smoothed value looks back on this fraction of the training: 1 / 10
 
 
 @dataclass
 class Picture:
-    """A finished figure: its name (of the caption and the file), its SVG and its alt text."""
+    """A finished figure: its name (of the caption and the files), its SVG and its alt text."""
 
     name: str
     svg: str
     alt: str
 
 
-def build_figures(records: Records, folder: Path) -> list[Picture]:
-    """Draw every figure there is material for; write figures/<name>.png."""
-    with matplotlib.rc_context(STYLE):
-        drawn = [mask_figure(records.scale.routing.beta), loss_figure(records)]
-        return [_finish(*figure, folder) for figure in drawn if figure is not None]
-
-
-def _finish(name: str, figure: Figure, alt: str, folder: Path) -> Picture:
-    with replacing(folder / f"{name}.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Picture(name, _inline(out.getvalue(), name, alt), alt)
-
-
-def _inline(svg: str, name: str, alt: str) -> str:
-    """An SVG document as an element of the page: its own ids, the page's font and colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"(font(-family)?: [^;\"]*?)'[^;\"]*(?=[;\"])", r"\1inherit", svg)
-    for colour, variable in CURRENT.items():
-        svg = svg.replace(colour, variable)
-    size = re.search(r'<svg[^>]*?width="([\d.]+)pt"', svg)
-    svg = re.sub(r'(<svg[^>]*?) (height|width)="[\d.]+pt"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) (height|width)="[\d.]+pt"', r"\1", svg, count=1)
-    width = f'style="max-width:{float(size[1]) * 1.34:.0f}px" ' if size else ""
-    return svg.replace(
-        "<svg", f'<svg role="img" aria-label="{html.escape(alt)}" {width}', 1
-    ).strip()
-
-
-def mask_figure(beta: float) -> tuple[str, Figure, str]:
+def mask_figure(records: Records) -> tuple[Figure, str]:
     """Fig. 2: which channels each timestep reads, for alpha below, at and above 1."""
+    beta = records.scale.routing.beta
     width = active_channels(MASK_CHANNELS, beta)
     figure = Figure(figsize=(9.6, 3.1), layout="constrained")
     axes = figure.subplots(1, len(MASK_ALPHAS), sharey=True)
@@ -131,67 +56,74 @@ def mask_figure(beta: float) -> tuple[str, Figure, str]:
         f"Channels that each of 1000 timesteps reads, of {MASK_CHANNELS}, beta {beta:g}: the "
         "window moves early for alpha 0.5, evenly for alpha 1 and late for alpha 4."
     )
-    return "figure2", figure, alt
+    return figure, alt
 
 
-def history_frame(records: Records) -> pd.DataFrame:
-    """The logged losses of the final models: run, slot, routing, seed, step, mse (smoothed)."""
-    runs = all_runs(records.scale)
-    frames = []
-    for record in records.final_trainings():
-        run = runs.get(record.run)
-        if run is None or run.slot not in records.scale.slots or len(record.history) < 2:
-            continue
-        frame = pd.DataFrame([point.model_dump() for point in record.history])
-        frame["mse"] = frame["mse"].rolling(max(1, len(frame) // SMOOTHING), min_periods=1).mean()
-        frames.append(
-            frame.assign(run=run.id, slot=run.slot, routing=run.routing, seed=record.seed)
-        )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+DRAWN: dict[str, Callable[[Records], tuple[Figure, str] | None]] = {
+    "figure2": mask_figure,
+    "figure3": guidance_figure,
+    "figure4": ratio_figure,
+    "figure5": convergence_figure,
+    "figure6": similarity_figure,
+    "overlap": overlap_figure,
+    "training": training_figure,
+}
+FIGURE_NAMES = tuple(DRAWN)
 
 
-def loss_figure(records: Records) -> tuple[str, Figure, str] | None:
-    """The noise-prediction error over training, one panel per slot, one line per run and seed."""
-    history = history_frame(records)
-    if history.empty:
-        return None
-    slots = [slot for slot in SLOTS if slot in set(history["slot"])]
-    columns = min(len(slots), MOST_COLUMNS)
-    rows = -(-len(slots) // columns)
-    figure = Figure(figsize=(4.8 * columns, 3.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, slot in zip(axes, slots, strict=False):
-        _loss_panel(axis, history[history["slot"] == slot])
-        axis.set_title(f"{SLOTS[slot][0]} slot: {records.scale.slots[slot].dataset}")
-    for axis in list(axes)[len(slots) :]:
-        axis.set_axis_off()
-    alt = "Training curves, mean squared error of the predicted noise, for " + "; ".join(
-        f"{SLOTS[slot][0]}: {', '.join(sorted(set(history[history['slot'] == slot]['run'])))}"
-        for slot in slots
-    )
-    return "training", figure, alt
+def build_figures(records: Records, folder: Path) -> list[Picture]:
+    """Draw every figure there is material for; each is written as in `draw_figure`."""
+    pictures = (draw_figure(name, records, folder) for name in FIGURE_NAMES)
+    return [picture for picture in pictures if picture is not None]
 
 
-def _loss_panel(axis: Axes, history: pd.DataFrame) -> None:
-    history = history.assign(
-        line=history["run"] + history["seed"].astype(str),
-        routing=history["routing"].map(ROUTING_NAMES),
-    )
-    order = [name for name in ROUTING_NAMES.values() if name in set(history["routing"])]
-    sns.lineplot(
-        history,
-        x="step",
-        y="mse",
-        hue="routing",
-        hue_order=order,
-        palette={ROUTING_NAMES[key]: colour for key, colour in COLOURS.items()},
-        units="line",
-        estimator=None,
-        linewidth=1.4,
-        ax=axis,
-    )
-    later = history.loc[history["step"] > 2 * history["step"].max() / SMOOTHING, "mse"]
-    margin = 0.08 * (later.max() - later.min()) or 0.01
-    axis.set(xlabel="training step", ylabel="noise error (MSE), smoothed")
-    axis.set_ylim(later.min() - margin, later.max() + margin)
-    axis.legend(title=None)
+def draw_figure(name: str, records: Records, folder: Path) -> Picture | None:
+    """Draw one of FIGURE_NAMES and write <folder>/<name>.png, .pdf and .svg.
+
+    None, and nothing is written, where no record has a point of it. Refuses unknown names.
+    """
+    if name not in DRAWN:
+        raise Refusal(f"figure {name!r}: unknown; known: {', '.join(FIGURE_NAMES)}")
+    with matplotlib.rc_context(STYLE):
+        drawn = DRAWN[name](records)
+        return None if drawn is None else _finish(name, *drawn, folder)
+
+
+def _finish(name: str, figure: Figure, alt: str, folder: Path) -> Picture:
+    # Laid out once: every format would do it again, and differ by the widths of its text.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+        with replacing(folder / f"{name}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, dpi=150, facecolor="white", metadata=metadata)
+    out = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Title": alt}
+    figure.savefig(out, format="svg", facecolor="white", metadata=metadata)
+    write_text(folder / f"{name}.svg", out.getvalue())
+    return Picture(name, _inline(out.getvalue(), name, alt), alt)
+
+
+def _inline(svg: str, name: str, alt: str) -> str:
+    """An SVG document as an element of the page: its own ids, the page's font and colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<title>.*?</title>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="patch_1">.*?</g>', "", svg, count=1, flags=re.DOTALL)  # white paper
+    # Equal pictures get equal ids, and nothing refers to them.
+    svg = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", svg)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
+    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
+    svg = svg.replace('xlink:href="', 'href="')
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"(font(-family)?: [^;\"]*?)'[^;\"]*(?=[;\"])", r"\1inherit", svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    for colour, variable in CURRENT.items():
+        svg = svg.replace(colour, variable)
+    size = re.search(r'<svg[^>]*?width="([\d.]+)pt"', svg)
+    svg = re.sub(r'(<svg[^>]*?) (height|width)="[\d.]+pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) (height|width)="[\d.]+pt"', r"\1", svg, count=1)
+    width = f'style="max-width:{float(size[1]) * 1.34:.0f}px" ' if size else ""
+    return svg.replace(
+        "<svg", f'<svg role="img" aria-label="{html.escape(alt)}" {width}', 1
+    ).strip()

@@ -17,19 +17,29 @@ from dtr.experiments import SLOTS
 from dtr.files import canonical_json, write_text
 from dtr.planning import selected_runs
 from dtr.reporting.cells import NAMES, format_value
+from dtr.reporting.claims import build_claims, claims_summary, grouped, write_claims
 from dtr.reporting.figures import MASK_CHANNELS, build_figures
+from dtr.reporting.formats import write_tables
 from dtr.reporting.published import published
 from dtr.reporting.records import Records
 from dtr.reporting.samples import build_sheets
-from dtr.reporting.tables import build_tables, summary, write_tables
+from dtr.reporting.tables import build_tables, summary
 
 SOURCES = Path(__file__).parents[2] / "report"
-NEEDED = ("page.html.j2", "style.css", "page.js", "captions.yaml", "discrepancies.yaml")
-RAW_FOLDERS = ("tables", "figures", "runs", "controls", "data")
+NEEDED = (
+    "page.html.j2",
+    "claims.html.j2",
+    "style.css",
+    "page.js",
+    "captions.yaml",
+    "claims.yaml",
+    "discrepancies.yaml",
+)
+RAW_FOLDERS = ("tables", "figures", "claims", "runs", "analysis", "controls", "data")
 
 
 def build_report(scale: Scale) -> Path:
-    """Write tables/, figures/ and report/index.html below `scale.results`; returns the page."""
+    """Write tables/, figures/, claims/ and report/index.html below `scale.results`; returns the page."""
     for name in NEEDED:
         if not (SOURCES / name).is_file():
             raise Refusal(f"{SOURCES / name}: missing; the page is built from a repository clone")
@@ -37,6 +47,8 @@ def build_report(scale: Scale) -> Path:
     records = Records(scale)
     tables = build_tables(scale, records)
     write_tables(tables, root / "tables")
+    claims = build_claims(scale, records)
+    write_claims(claims, root / "claims")
     page = root / "report" / "index.html"
     text = (
         _environment()
@@ -47,6 +59,8 @@ def build_report(scale: Scale) -> Path:
             pictures=build_figures(records, root / "figures"),
             sheets=build_sheets(records, root / "figures"),
             counts=summary(tables),
+            claims=grouped(claims),
+            claims_summary=claims_summary(claims),
             **_overview(scale, records),
             **_texts(scale),
             measurements=_measurements(records),

@@ -169,7 +169,14 @@ TABLE6 = TableSpec(
 TABLE7 = TableSpec(
     "table7",
     ("Model", "Routing"),
-    (Group("table7", "class_conditional", ("gflops", "iterations_per_second"), "Cost"),),
+    (
+        Group(
+            "table7",
+            "class_conditional",
+            ("gflops", "iterations_per_second", "throughput_ratio"),
+            "Cost",
+        ),
+    ),
     tuple(
         RowSpec(
             (f"DiT-{size}/2", "DTR" if routed else "none"),

@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, ValidationError, model_validator
 
 from dtr.config import Scale
 from dtr.planning import all_runs, reason_not_run, train_settings
@@ -108,6 +108,15 @@ class CkaRecord(BaseModel):
     provenance: dict[str, Any] = {}
     wall_seconds: float = math.nan
 
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        size = len(self.timesteps)
+        for block in self.blocks:
+            for matrix in (block.unbiased, block.biased):
+                if len(matrix) != size or any(len(row) != size for row in matrix):
+                    raise ValueError(f"blocks: a matrix is not {size} by {size}")
+        return self
+
 
 class ThroughputRecord(BaseModel):
     """Training speed of one of the paper's sizes, with "dtr" and with "none"."""
@@ -118,9 +127,9 @@ class ThroughputRecord(BaseModel):
     device: str
     pairs: int
     iterations_per_second: dict[str, float]
-    ratio: float  # seconds with DTR by seconds without
-    low: float
-    high: float
+    ratio: PositiveFloat  # seconds with DTR by seconds without
+    low: PositiveFloat
+    high: PositiveFloat
     provenance: dict[str, Any] = {}
     wall_seconds: float = math.nan
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dtr.evaluations import baseline_run, protocol
+from dtr.config import Scale
+from dtr.evaluations import Evaluation, components, final_evaluations, untrained_controls
 from dtr.experiments import SLOTS, Run
 from dtr.files import replacing
-from dtr.planning import all_runs, training_steps
-from dtr.reporting.figures import ROUTING_NAMES
+from dtr.planning import all_runs
+from dtr.reporting.figures_style import ROUTING_NAMES
 from dtr.reporting.records import Records
 
 COLUMNS, ROWS = 10, 2
@@ -35,12 +36,12 @@ class Strip:
 
 @dataclass
 class Sheet:
-    """All strips of one slot; `labels` are those of the image columns, row by row."""
+    """All strips of one slot; `labels` say what the models were told, image by image."""
 
     slot: str
     heading: str
     strips: list[Strip] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
 
 def head_of_array(archive: Path, name: str, count: int) -> np.ndarray | None:
@@ -69,48 +70,59 @@ def build_sheets(records: Records, folder: Path) -> list[Sheet]:
 
 
 def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
-    scale, sheet = records.scale, Sheet(slot, SLOTS[slot][0])
-    seed, chosen = scale.seeds[0], None
-    baseline = baseline_run(scale, slot)
-    models = [] if baseline is None else [(baseline.id, 0, "untrained")]
-    models += [
-        (run.id, training_steps(scale, run), _title(run))
-        for run in all_runs(scale).values()
-        if run.slot == slot
-    ]
-    for run, step, title in models:
-        place = f"runs/{run}/seed{seed}/step{step}/samples/{protocol(scale, slot).id}"
-        images, labels = _head_of_samples(records.root / place)
+    sheet, chosen = Sheet(slot, SLOTS[slot][0]), None
+    for model, title in _shown_models(records.scale, slot):
+        place = f"runs/{model.name}/seed{model.seed}/step{model.step}/samples/{model.protocol.id}"
+        images, told = _head_of_samples(records.root / place)
         if images is None:
             continue
-        chosen = _choose(labels, len(images)) if chosen is None else chosen
+        if chosen is None:
+            chosen = _choose(told.get("labels"), len(images))
         if len(images) <= chosen.max():
             continue
-        if SLOTS[slot][1] == "class" and labels is not None:
-            sheet.labels = [int(label) for label in labels[chosen]]
-        alt = f"{len(chosen)} samples of {run}, seed {seed}, step {step}"
-        strip = _strip(images[chosen], title, run, alt)
-        _write_picture(strip, folder / f"samples-{run}-step{step}")
+        if SLOTS[slot][1] == "class" and "labels" in told:
+            sheet.labels = [str(label) for label in told["labels"][chosen]]
+        elif "captions" in told:
+            sheet.labels = [str(caption) for caption in told["captions"][chosen]]
+        alt = f"{len(chosen)} samples of {model.name}, seed {model.seed}, step {model.step}"
+        strip = _strip(images[chosen], title, model.name, alt)
+        _write_picture(strip, folder / f"samples-{model.name}-step{model.step}")
         sheet.strips.append(strip)
     if (real := _real_images(records, slot)) is not None:
         sheet.strips.insert(0, real)
     return sheet
 
 
-def _head_of_samples(folder: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Images and labels at the head of the first shard, each None if it cannot be read."""
+def _shown_models(scale: Scale, slot: str) -> list[tuple[Evaluation, str]]:
+    """The untrained network and the last model of every run of a slot, with their titles."""
+    runs, seed = all_runs(scale), scale.seeds[0]
+    models = [(one, "untrained") for one in untrained_controls(scale) if one.slot == slot]
+    for one in final_evaluations(scale, slot):
+        if one.seed == seed:
+            models.append((one, _title([runs[part] for part in components(one.name)])))
+    return models
+
+
+def _head_of_samples(folder: Path) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """Images at the head of the first shard, None if unreadable, and what the model was told."""
     shard = folder / "shard-0.npz"
     images = head_of_array(shard, "arr_0", LOOKED_AT)
     if images is None or images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-        return None, None
-    return images, head_of_array(shard, "labels", LOOKED_AT)
+        return None, {}
+    told = {name: head_of_array(shard, name, LOOKED_AT) for name in ("labels", "captions")}
+    return images, {name: array for name, array in told.items() if array is not None}
 
 
-def _title(run: Run) -> str:
-    parts = [ROUTING_NAMES.get(run.routing, run.routing)]
+def _title(runs: list[Run]) -> str:
+    """What distinguishes a run, or several experts that were sampled as one model."""
+    run, experts = runs[0], len(runs)
+    if experts > 1:
+        return f"{experts} experts, {run.backbone}"
+    parts = [run.backbone, ROUTING_NAMES.get(run.routing, run.routing)]
     parts += [f"α = {run.alpha:g}"] if run.alpha is not None else []
     parts += [f"β = {run.beta:g}"] if run.beta is not None else []
     parts += [run.weighting] if run.weighting != "vanilla" else []
+    parts += ["continued"] if run.extends is not None else []
     return ", ".join(parts)
 
 

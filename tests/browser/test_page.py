@@ -143,7 +143,7 @@ def test_every_picture_has_a_text(browser, page: str) -> None:
                || !drawing.getAttribute('aria-label')).length]"""
     )
     images, unnamed, undecoded, drawings, silent = counts
-    assert images == 6 and drawings == 2
+    assert images == 6 and drawings == 6
     assert (unnamed, undecoded, silent) == (0, 0, 0)
 
 

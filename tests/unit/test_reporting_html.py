@@ -139,7 +139,7 @@ def test_sheets_show_the_same_indices_two_of_each_class(scale: Scale, tmp_path: 
     for run, shade in (("in256-l2-none", 250), ("in256-l2-dtr-a4", 100)):
         write_samples(scale, run, shade=shade)
     (sheet,) = build_sheets(Records(scale), tmp_path)
-    assert sheet.labels == [*range(10), *range(10)]
+    assert sheet.labels == [str(digit) for digit in (*range(10), *range(10))]
     assert [strip.run for strip in sheet.strips] == ["in256-l2-none", "in256-l2-dtr-a4"]
     first, second = (
         np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step800.png"))
