@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCALE := workflow/config/digits.yaml
+REFERENCE := results/reference/digits
 PAGE := results/digits/report/index.html
 
 # The rules of the workflow call `python`: this makes it the environment's.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report test lint clean
+.PHONY: help install reproduce report tables compare test lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,13 @@ reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale
 report: $(STAMP)  ## Build the page from the results that exist now, without starting anything
 	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \
 	python -m dtr report --settings "$$settings"
+
+tables: $(STAMP)  ## Build tables, figures and the page from the reference results, without training
+	@$(RUN) python -m dtr report --reference $(REFERENCE)
+
+compare: $(STAMP)  ## Say value by value whether your results agree with the reference results
+	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \
+	python -m dtr compare --settings "$$settings" --reference $(REFERENCE)
 
 test: $(STAMP)  ## Run all tests
 	@$(RUN) python -m pytest

@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> None:
         args.out,
         parse(Protocol, args.protocol, source="--protocol"),
         slot=args.slot,
-        reference=args.reference,
+        reference=args.real,
         bootstrap=args.bootstrap,
         models=args.model,
         samples=args.samples,

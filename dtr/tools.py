@@ -10,13 +10,50 @@ from dtr.errors import Refusal
 if TYPE_CHECKING:
     from dtr.config import Scale
 
+FROM_REFERENCE = "results/from-reference"  # where the report of reference results is built
+
 
 def report(args: argparse.Namespace) -> None:
-    """Build tables, figures, claims and the page from the records that exist now."""
+    """Build tables, figures, claims and the page from records that exist; starts nothing."""
     from dtr.reporting.html import build_report
+    from dtr.reporting.reference import restore
 
-    page = build_report(_scale_of(args))
-    print(f"report: {page}")
+    if (args.settings is None) == (args.reference is None):
+        raise Refusal("--settings, --reference: one of them, and one only, names the records")
+    if args.reference is not None:
+        scale = restore(args.reference, Path(FROM_REFERENCE))
+    else:
+        scale = _scale_of(args)
+    print(f"report: {build_report(scale)}")
+
+
+def collect(args: argparse.Namespace) -> None:
+    """Copy the records of a scale, without images and weights, as reference results."""
+    from dtr.reporting.reference import collect
+
+    print(f"{collect(_scale_of(args), args.out)} records in {args.out}")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Say value by value whether the results that exist agree with the reference results."""
+    from collections import Counter
+
+    from dtr.files import write_text
+    from dtr.reporting.reference import compare, comparison_csv
+
+    scale = _scale_of(args)
+    compared = compare(scale, args.reference)
+    out = Path(scale.results) / "compared.csv"
+    write_text(out, comparison_csv(compared))
+    for one in compared:
+        if one.agreement == "differs":
+            print(
+                f"differs: {one.run} step {one.step} {one.metric} ({one.protocol_id}): "
+                f"{one.value:.4g} [{one.low:.4g}, {one.high:.4g}], reference "
+                f"{one.reference:.4g} [{one.reference_low:.4g}, {one.reference_high:.4g}]"
+            )
+    counts = Counter(one.agreement for one in compared)
+    print(", ".join(f"{count} {name}" for name, count in counts.most_common()) + f"; see {out}")
 
 
 def table(args: argparse.Namespace) -> None:

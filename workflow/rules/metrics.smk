@@ -45,7 +45,7 @@ rule measure:
     shell:
         "python -m dtr measure --model {params.models} --samples {input.samples}"
         " --extractor {params.extractor} --features {params.features}"
-        " --reference {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
+        " --real {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
         " --bootstrap {params.bootstrap} --out {output} --device {resources.device}"
         " --threads {threads} 2>&1 | tee {log}"
 
@@ -64,6 +64,6 @@ rule measure_real:
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr measure --reference {input.reference} --protocol {params.protocol:q}"
+        "python -m dtr measure --real {input.reference} --protocol {params.protocol:q}"
         " --slot {wildcards.slot} --bootstrap {params.bootstrap} --out {output}"
         " --threads {threads} 2>&1 | tee {log}"
