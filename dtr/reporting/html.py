@@ -39,7 +39,7 @@ RAW_FOLDERS = ("tables", "figures", "claims", "runs", "analysis", "controls", "d
 
 
 def build_report(scale: Scale) -> Path:
-    """Write tables, figures, claims and report/index.html below `scale.results`; returns the page."""
+    """Write tables, figures, claims and the page below `scale.results`; returns the page."""
     for name in NEEDED:
         if not (SOURCES / name).is_file():
             raise Refusal(f"{SOURCES / name}: missing; the page is built from a repository clone")
