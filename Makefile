@@ -35,7 +35,7 @@ compare: $(STAMP)  ## Say value by value whether your results agree with the ref
 	python -m dtr compare --settings "$$settings" --reference $(REFERENCE)
 
 test: $(STAMP)  ## Run all tests
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
 	@$(RUN) ruff check
