@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
-from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS
+from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS, parameter_count
 from dtr.data.training_data import TrainingData
 from dtr.distributed import World
 from dtr.errors import Refusal
@@ -32,6 +33,8 @@ from dtr.trainer import Trainer
 
 CLASSES = 1000
 RESAMPLES = 2000
+# Weights, gradient, two moments and EMA in float32, and a tenth for the rest.
+BYTES_PER_PARAMETER = 22
 SMALLEST_PAIRS = 2  # one pair has no interval
 
 
@@ -157,23 +160,39 @@ def measure_throughput(
     """Write the training speed of one of the paper's DiT sizes with and without DTR as JSON.
 
     batch_size: of one process; the paper's is 256 over 8 GPUs (Table 7). Threads are torch's.
+    Without enough memory the record has status "failed" and the reason.
     """
     started = time.perf_counter()
     settings = paper_settings(backbone, batch_size)
-    seconds = interleaved_seconds(noise_trainer(settings, device), pairs=pairs)
+    reason = _too_little_memory(backbone, device)
+    measured = {}
+    if reason is None:
+        measured = summarise(interleaved_seconds(noise_trainer(settings, device), pairs=pairs))
     write_json(
         out,
         {
             "backbone": backbone,
-            "status": "ok",
+            "status": "ok" if reason is None else "failed",
+            "reason": reason,
             "batch_size": batch_size,
             "precision": settings.training.precision,
             "threads": torch.get_num_threads(),
             "device": device,
             "pairs": pairs,
-            **summarise(seconds),
+            **measured,
             "settings": settings.plain(),
             "provenance": provenance(device),
             "wall_seconds": time.perf_counter() - started,
         },
     )
+
+
+def _too_little_memory(backbone: str, device: str) -> str | None:
+    """Why a size does not fit on this machine; found out before the kernel kills the job."""
+    if device != "cpu":
+        return None
+    needed = BYTES_PER_PARAMETER * parameter_count(backbone, trainable=False)
+    free = psutil.virtual_memory().available
+    if free >= needed:
+        return None
+    return f"needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"

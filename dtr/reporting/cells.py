@@ -167,6 +167,8 @@ def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
     path = Path(throughput_record_path(scale, backbone)).relative_to(records.root)
     if (problem := records.broken.get(path.as_posix())) is not None:
         cell.status, cell.reason = "broken", problem
+    elif backbone in records.failed:
+        cell.status, cell.reason = "failed", records.failed[backbone]
     elif "table7" in scale.targets:
         cell.status, cell.reason = "pending", "no speed record yet"
     else:

@@ -197,7 +197,8 @@ class TimePerStep(Settings):
         )
         record = evaluator.records.throughput.get(self.backbone)
         if record is None:
-            comparison.reason = evaluator.absence("table7" in evaluator.scale.targets)
+            absent = evaluator.absence("table7" in evaluator.scale.targets)
+            comparison.reason = evaluator.records.failed.get(self.backbone, absent)
         else:
             comparison.here = (record.ratio, self.below)
             comparison.effect = Estimate(record.ratio, record.low, record.high)

@@ -118,6 +118,14 @@ class CkaRecord(BaseModel):
         return self
 
 
+class Outcome(BaseModel):
+    """Whether the speed of one of the paper's sizes could be measured, and why not."""
+
+    backbone: str
+    status: Literal["ok", "failed"]
+    reason: str | None = None
+
+
 class ThroughputRecord(BaseModel):
     """Training speed of one of the paper's sizes, with "dtr" and with "none"."""
 
@@ -149,6 +157,7 @@ class Records:
         self.cka: dict[tuple[str, int], CkaRecord] = {}
         self.throughput: dict[str, ThroughputRecord] = {}
         self.broken: dict[str, str] = {}
+        self.failed: dict[str, str] = {}  # sizes whose speed could not be measured, and why
         self._read_analyses()
         rows = [*self._metrics_rows(), *self._training_rows()]
         self.frame = pd.DataFrame(
@@ -202,6 +211,10 @@ class Records:
             if isinstance(record, CkaRecord):
                 self.cka[record.run, record.seed] = record
         for file in sorted(self.root.glob("analysis/throughput/*.json")):
+            outcome = self._read(Outcome, file, self._location(file))
+            if isinstance(outcome, Outcome) and outcome.status != "ok":
+                self.failed[outcome.backbone] = outcome.reason or "no reason given"
+                continue
             record = self._read(ThroughputRecord, file, self._location(file))
             if isinstance(record, ThroughputRecord):
                 self.throughput[record.backbone] = record

@@ -13,7 +13,7 @@ from dtr.config import Scale, load_scale
 from dtr.reporting.cells import Cell
 from dtr.reporting.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
 from dtr.reporting.records import Records
-from dtr.reporting.tables import Table, build_tables, summary
+from dtr.reporting.tables import Table, build_table, build_tables, summary
 from tests.synthetic_results import (
     metrics_record,
     model_folder,
@@ -277,3 +277,15 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
 def test_tables_need_no_torch() -> None:
     code = "import dtr.reporting.tables, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_speed_that_could_not_be_measured_is_failed_with_its_reason(whole: Scale) -> None:
+    record = {"backbone": "DiT-L/2", "status": "failed", "reason": "needs 10.1 GB of memory"}
+    path = Path(whole.results) / "analysis" / "throughput" / "DiT-L-2.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    table = build_table("table7", Records(whole))
+    cells = {(row.labels[0], cell.metric): cell for row in table.rows for cell in row.cells}
+    cell = cells["DiT-L/2", "iterations_per_second"]
+    assert (cell.status, cell.reason) == ("failed", "needs 10.1 GB of memory")
+    assert cells["DiT-S/2", "iterations_per_second"].status == "pending"

@@ -1,5 +1,7 @@
 """Throughput: what alternates, what is shared, the interval, the record; no absolute times."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,17 @@ def test_what_cannot_be_measured(arguments, message, tiny, tmp_path):
     with pytest.raises(Refusal, match=message):
         measure_throughput(out=tmp_path / "o.json", **given)
     assert not (tmp_path / "o.json").exists()
+
+
+def test_a_size_that_does_not_fit_is_a_failed_record_and_says_so(tiny, tmp_path, monkeypatch):
+    free = SimpleNamespace(available=1_000)
+    monkeypatch.setattr("dtr.analysis.throughput.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr(throughput, "noise_trainer", None)  # nothing is allocated
+    measure_throughput(tiny, tmp_path / "o.json", batch_size=2, pairs=2)
+    record = read_json(tmp_path / "o.json")
+    assert record["status"] == "failed"
+    assert record["reason"].endswith("GB of memory, 0.0 GB are free")
+    assert "ratio" not in record
 
 
 def test_complexity_prints_the_papers_values(capsys):
