@@ -1,5 +1,6 @@
 """The state of a training run and how one step changes it."""
 
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -136,8 +137,10 @@ class Trainer:
             "step": self.step,
             **dict(zip(("loss", "mse", "vb"), values.tolist(), strict=True)),
         }
-        for masks in self.routed:
-            entry |= masks.progress()
+        # A network with masks of several widths logs their mean.
+        progress = [values for masks in self.routed if (values := masks.progress())]
+        for name in progress[0] if progress else ():
+            entry[name] = fmean(values[name] for values in progress)
         for name, parameter in self.weighting.named_parameters():
             entry[name] = parameter.detach().tolist()
         return entry | {"rate": rate}
