@@ -10,8 +10,11 @@ from dtr.errors import Refusal
 
 def _use_threads(count: int) -> None:
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(count)
+    # NumPy's linear algebra too: its threads would wait for cores that other jobs have.
+    threadpool_limits(count)
 
 
 def prepare_data(args: argparse.Namespace) -> None:
