@@ -66,10 +66,10 @@ def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
 
 @pytest.mark.slow
 def test_all_59_runs_of_the_paper_train(project):
-    """A token number of steps on tiny networks, in one call of Snakemake."""
-    answer = project.snakemake(
-        "trained", "--cores", "2", "--configfile", "workflow/config/smoke.yaml"
-    )
+    """A token number of steps on tiny networks, in one call of Snakemake with warm jobs."""
+    scale = ("--configfile", "workflow/config/smoke.yaml")
+    command = ("snakemake", "trained", "--cores", "2", *scale)
+    answer = project.run("python", "-m", "dtr", "warm", "--", *command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     records = [
         read_json(path)
