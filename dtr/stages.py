@@ -12,6 +12,9 @@ def _use_threads(count: int) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
+    from dtr.memory import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(count)
     # NumPy's linear algebra too: its threads would wait for cores that other jobs have.
     threadpool_limits(count)
