@@ -35,9 +35,18 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _slot_problems(scale, name, slot)
-    batch, clusters = scale.training.batch_size, scale.weighting.ant_uw_clusters
-    if batch % clusters:
-        yield f"training.batch_size = {batch}: not divisible by ant_uw_clusters ({clusters})"
+    batches = {"training.batch_size": scale.training.batch_size} | {
+        f"slots.{name}.batch_size": slot.batch_size
+        for name, slot in scale.slots.items()
+        if slot.batch_size is not None
+    }
+    for where, batch in batches.items():
+        for what, count in (
+            ("ant_uw_clusters", scale.weighting.ant_uw_clusters),
+            ("execution.accumulation", scale.execution.accumulation),
+        ):
+            if batch % count:
+                yield f"{where} = {batch}: not divisible by {what} ({count})"
     ids = Counter(run.id for run in (*RUNS, *scale.extra_runs))
     for index, run in enumerate(scale.extra_runs):
         where = f"extra_runs.{index}"

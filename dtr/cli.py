@@ -59,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
 _REQUIRED_PATH = {"type": Path, "required": True, "metavar": "PATH"}
 OPTIONS: dict[str, dict[str, Any]] = {
+    "accumulation": {
+        "type": int,
+        "default": 1,
+        "help": "portions of a batch, one after the other, where memory is short",
+    },
     "autoencoder": {**_REQUIRED_PATH, "help": "folder of the trained autoencoder"},
     "batch-size": {
         "type": int,
@@ -75,6 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "features": {"type": Path, "help": "folder in which features of the samples are kept"},
     "images": {"type": int, "default": 2048, "help": "how many; a multiple of --batch-size"},
     "pairs": {"type": int, "default": 20, "help": "steps with DTR, each beside one without"},
+    "seconds": {"type": float, "default": 0.0, "help": "add pairs until so much time is spent"},
     "seed": {"type": int, "default": 0, "help": "of what is drawn; of an imported run"},
     "decoder": {"type": Path, "help": "folder of the autoencoder; none for a model of pixels"},
     "model": {"type": Path, "nargs": "+", "help": "folders with ema.safetensors and train.json"},
@@ -111,7 +117,8 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     (
         "train",
         stages.train,
-        "run step settings data work out device threads checkpoint-seconds budget-minutes",
+        "run step settings data work out device threads accumulation checkpoint-seconds"
+        " budget-minutes",
     ),
     (
         "sample",
@@ -127,7 +134,7 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ),
     ("cka", stages.cka, "model data images batch-size=256 seed out device threads"),
     # 32: the paper's 256 on 8 devices
-    ("throughput", stages.throughput, "backbone batch-size=32 pairs out device threads"),
+    ("throughput", stages.throughput, "backbone batch-size=32 pairs seconds out device threads"),
     ("complexity", tools.complexity, ""),
     ("import-checkpoint", tools.import_checkpoint, "source run scale? settings? seed? step? out"),
     ("export-samples", tools.export_samples, "samples out"),

@@ -34,6 +34,7 @@ class SlotSettings(Settings):
     text_encoder: Name | None = None  # of the slot that is told captions
     num_classes: Count = 1
     steps: Count  # stands for the paper's iterations of this slot
+    batch_size: Count | None = None  # None: that of `training`
 
 
 def _family(size: Any) -> str:
@@ -108,6 +109,7 @@ class AnalysisSettings(Settings):
     cka_batch_size: Annotated[int, Field(ge=4)]  # the unbiased estimator divides by n - 3
     throughput_batch_size: Count  # of one process; 256 over 8 GPUs in the paper
     throughput_pairs: Annotated[int, Field(ge=2)]  # steps with DTR, each beside one without
+    throughput_seconds: Annotated[float, Field(ge=0)] = 0.0  # pairs are added until they took it
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -120,9 +122,10 @@ class AnalysisSettings(Settings):
 
 
 class ExecutionSettings(Settings):
-    """Where and in what portions the work is done; no result depends on it."""
+    """Where and in what portions the work is done; results depend on it by rounding at most."""
 
     device: Literal["cpu", "cuda"]
+    accumulation: Count = 1  # portions of a batch, one after the other, where memory is short
     throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next

@@ -5,7 +5,7 @@ Started by torchrun, which sets RANK, WORLD_SIZE and LOCAL_RANK; without it ther
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,10 @@ class World:
         return nn.parallel.DistributedDataParallel(
             module, device_ids=devices, broadcast_buffers=False
         )
+
+    def adding_up(self, module: nn.Module, *, more: bool) -> AbstractContextManager:
+        """Where backward passes of a wrapped module run; with `more` to come, nothing is sent."""
+        return module.no_sync() if more and self.size > 1 else nullcontext()
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of `values` over the processes, the same on each of them."""

@@ -107,6 +107,7 @@ def backbone_settings(scale: Scale, run: Run) -> BackboneSettings:
 
 def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
     """Everything the training of `run` with `seed` depends on, except the data's content."""
+    batch_size = scale.slots[run.slot].batch_size or scale.training.batch_size
     return TrainSettings(
         seed=seed,
         backbone=backbone_settings(scale, run),
@@ -114,5 +115,5 @@ def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
         weighting=weighting_settings(scale, run),
         timesteps=run.timesteps,
         diffusion=scale.diffusion,
-        training=scale.training,
+        training=scale.training.model_copy(update={"batch_size": batch_size}),
     )

@@ -79,7 +79,7 @@ def train(args: argparse.Namespace) -> None:
     _use_threads(args.threads)
     settings = parse(TrainSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
-    execution = Execution(args.checkpoint_seconds, args.budget_minutes)
+    execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation)
     title = f"train {args.run} seed {settings.seed}"
     with world(args.device) as processes:
         trainer, folder, diverged = train_run(
@@ -177,5 +177,6 @@ def throughput(args: argparse.Namespace) -> None:
         args.out,
         batch_size=args.batch_size,
         pairs=args.pairs,
+        seconds=args.seconds,
         device=args.device,
     )

@@ -1,5 +1,6 @@
 """The state of a training run and how one step changes it."""
 
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dtr.backbones import build_backbone
+from dtr.backbones.dropout import ImageDropout
 from dtr.data.training_data import TrainingData
 from dtr.diffusion import Diffusion
 from dtr.distributed import World
+from dtr.errors import Refusal
 from dtr.routing import ChannelMasks
 from dtr.seeding import batch_indices, generator
 from dtr.settings import TrainingSettings, TrainSettings
@@ -40,10 +43,17 @@ class Trainer:
     """The state of a run: what a checkpoint holds, and how one step changes it."""
 
     def __init__(
-        self, settings: TrainSettings, data: TrainingData, fingerprint: str, world: World
+        self,
+        settings: TrainSettings,
+        data: TrainingData,
+        fingerprint: str,
+        world: World,
+        *,
+        accumulation: int = 1,
     ) -> None:
         self.settings, self.data, self.fingerprint = settings, data, fingerprint
-        self.world = world
+        self.world, self.accumulation = world, accumulation
+        self._portion_size()
         self.step = 0
         self.seconds = 0.0  # spent so far, over all starts
         with torch.random.fork_rng(devices=[]):
@@ -53,6 +63,7 @@ class Trainer:
         if data.tokens is not None:
             self.model.null_tokens.copy_(torch.from_numpy(data.null_tokens.copy()))
         self.routed = [m for m in self.model.modules() if isinstance(m, ChannelMasks)]
+        self.dropouts = [m for m in self.model.modules() if isinstance(m, ImageDropout)]
         training = settings.training
         trained = [p for p in self.model.parameters() if p.requires_grad]
         groups = [{"params": trained, "weight_decay": training.weight_decay}]
@@ -108,24 +119,48 @@ class Trainer:
         )
         return x0, t, y, noise
 
+    def portions(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The batch of the current step in `accumulation` equal portions, with their dropout."""
+        size, seeds = self._portion_size(), self._dropout_seeds()
+        for number, portion in enumerate(zip(*(v.split(size) for v in self.batch()), strict=True)):
+            own = seeds[number * size : (number + 1) * size] if self.dropouts else ()
+            streams = [torch.Generator(self.world.device).manual_seed(int(seed)) for seed in own]
+            for dropout in self.dropouts:
+                dropout.streams = streams
+            yield portion
+
+    def _portion_size(self) -> int:
+        part = self.world.slice_of(self.settings.training.batch_size)
+        images, count = part.stop - part.start, self.accumulation
+        if count < 1 or images % count:
+            raise Refusal(f"accumulation = {count}: must divide the {images} images of a process")
+        return images // count
+
+    def _dropout_seeds(self) -> np.ndarray:
+        """Of this process's images in the current step: [B] int64, wherever they are computed."""
+        size = self.settings.training.batch_size
+        draws = generator(self.settings.seed, "dropout", self.step)
+        return draws.integers(2**62, size=size)[self.world.slice_of(size)]
+
     def train_step(self) -> Tensor:
         """One optimiser step and EMA update; returns [loss, mean mse, mean vb]."""
         training = self.settings.training
-        batch = self.batch()
-        # Dropout draws from torch's own generator: give it a state that belongs to this step.
-        torch.manual_seed(step_seed(self.settings.seed, self.step, self.world.rank))
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
         # Before the forward pass, so that old gradients do not lie beside its activations.
         self.optimizer.zero_grad(set_to_none=True)
-        values = self.parallel(*batch)
-        values[0].backward()
+        total = torch.zeros(3, device=self.world.device)
+        for number, portion in enumerate(self.portions(), start=1):
+            with self.world.adding_up(self.parallel, more=number < self.accumulation):
+                values = self.parallel(*portion) / self.accumulation
+                values[0].backward()
+            total += values.detach()
         self.optimizer.step()
         parameters = [p.detach() for p in self.model.parameters()]
         torch._foreach_lerp_(list(self.ema.values()), parameters, 1 - training.ema_decay)
         self.step += 1
         for masks in self.routed:
             masks.after_step(self.step)
-        return values.detach()
+        return total
 
     def finite(self) -> bool:
         """Whether the averaged weights are numbers."""
@@ -144,11 +179,6 @@ class Trainer:
         for name, parameter in self.weighting.named_parameters():
             entry[name] = parameter.detach().tolist()
         return entry | {"rate": rate}
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of what torch itself draws in a step, different on every process."""
-    return int(generator(seed, "torch", step, rank).integers(2**62))
 
 
 def learning_rate(training: TrainingSettings, step: int) -> float:

@@ -27,10 +27,11 @@ MARGIN_SECONDS = 60  # of the time budget, left for the last checkpoint
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is kept safe; nothing of it changes the result."""
+    """How a run is carried out; nothing of it changes the result but the order of sums."""
 
     checkpoint_seconds: float = 60.0
     budget_minutes: float | None = None
+    accumulation: int = 1  # portions of a batch
 
 
 def train_run(
@@ -51,7 +52,7 @@ def train_run(
     _check_data(settings, data)
     fingerprint = settings.fingerprint(data.manifest["content_hash"])
     folder = work / fingerprint[:16]
-    trainer = Trainer(settings, data, fingerprint, world)
+    trainer = Trainer(settings, data, fingerprint, world, accumulation=execution.accumulation)
     if step == 0:
         return trainer, folder, None
     holding = exclusive(folder) if world.first else nullcontext()
@@ -190,6 +191,8 @@ def write_result(
             "routing_hash": None if routing is None else routing.hash(),
             "history": read_log(folder, until=trainer.step),
             "provenance": provenance(trainer.world.device),
+            "processes": trainer.world.size,
+            "accumulation": trainer.accumulation,
             "wall_seconds": trainer.seconds,
         },
     )

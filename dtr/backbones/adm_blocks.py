@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dtr.backbones.dropout import ImageDropout
+
 Masks = list[Tensor] | None  # one [B, C, 1, 1] float32 of 0 and 1 per masked norm; None: no routing
 
 
@@ -79,7 +81,7 @@ class ResBlock(nn.Module):
         self.out_layers = nn.Sequential(
             Norm(groups, out_channels),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            ImageDropout(dropout),
             zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
         same = channels == out_channels

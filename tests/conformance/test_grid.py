@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -69,12 +70,12 @@ def tokens() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((65, 16, 32), np.float32)
 
 
-def trainer_of(settings) -> Trainer:
+def trainer_of(settings, world: World | None = None, **options) -> Trainer:
     backbone = settings.backbone
     text = {"tokens": tokens(), "first": np.arange(65)} if backbone.family == "dit_text" else {}
     shape = [backbone.in_channels, backbone.input_size, backbone.input_size]
     data = RandomData(manifest={"shape": shape}, labels=np.arange(64) % 10, **text)
-    trainer = Trainer(settings, data, "f", World())
+    trainer = Trainer(settings, data, "f", world or World(), **options)
     trainer.model.train()
     return trainer
 
@@ -147,6 +148,38 @@ def test_an_image_is_the_same_alone_and_in_a_batch(smoke, backbone, routing):
     alone, _ = sample_latents(model, trainer.objective.diffusion, chosen, np.array([2]), **options)
     assert torch.isfinite(together).all()
     torch.testing.assert_close(together[2:3], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("weighting", known_names("weighting"))
+def test_gradients_do_not_depend_on_how_the_batch_is_cut(smoke, backbone, weighting):
+    """In portions, or as the mean of two processes; dropout and stratification are global."""
+    settings = resolved(smoke, backbone, "dtr", weighting)
+    whole = gradients(trainer_of(settings))
+    portions = gradients(trainer_of(settings, accumulation=2))
+    parts = [gradients(trainer_of(settings, alone_of_two(rank))) for rank in (0, 1)]
+    for name, gradient in whole.items():
+        torch.testing.assert_close(portions[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+        mean = (parts[0][name] + parts[1][name]) / 2
+        torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def alone_of_two(rank: int) -> World:
+    """One of two processes, whose gradients nobody averages."""
+    world = World(rank, 2)
+    object.__setattr__(world, "wrap", lambda module: module)
+    object.__setattr__(world, "adding_up", lambda module, more: nullcontext())
+    return world
+
+
+def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Of one step, of all parameters, the weighting's included; none starts at zero."""
+    for parameter in trainer.model.parameters():
+        torch.manual_seed(parameter.numel())
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    trainer.optimizer.step = lambda: None
+    trainer.train_step()
+    return {n: p.grad for n, p in trainer.objective.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -120,6 +120,18 @@ def test_a_value_out_of_range_is_refused(digits, where, value):
     assert f"{where} = {json.dumps(value)}: " in refused(changed(digits, where, value))
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "line"),
+    [
+        ("training.batch_size", 60, "60: not divisible by ant_uw_clusters (8)"),
+        ("slots.unconditional.batch_size", 12, "12: not divisible by ant_uw_clusters (8)"),
+        ("execution.accumulation", 3, "64: not divisible by execution.accumulation (3)"),
+    ],
+)
+def test_a_batch_that_cannot_be_cut_is_refused(digits, where, value, line):
+    assert line in refused(changed(digits, where, value))
+
+
 def test_an_unknown_target_is_refused_with_the_known_ones(digits):
     line = refused(digits | {"targets": ["table9"]})
     assert 'targets.0 = "table9"' in line

@@ -251,3 +251,12 @@ def test_alpha_is_the_runs(scale):
 def test_a_row_is_a_run(digits):
     run = Run(**OWN)
     assert run == find_run(load_scale(digits | {"extra_runs": [OWN]}, source="test"), "mine")
+
+
+def test_a_slot_may_have_batches_of_its_own(whole):
+    runs = all_runs(whole)
+    sizes = {
+        run: train_settings(whole, runs[run], 0).training.batch_size
+        for run in ("in64-adm-none", "in256-l2-none")
+    }
+    assert sizes == {"in64-adm-none": 32, "in256-l2-none": 64}

@@ -181,6 +181,27 @@ def test_a_batch_that_does_not_divide_is_refused():
         World(0, 3).slice_of(8)
 
 
+@pytest.mark.parametrize("weighting", ["vanilla", "ant_uw"])
+def test_a_batch_in_portions_trains_the_same_weights(latents, tmp_path, weighting):
+    own = {"ant_uw": {"clusters": 8, "learning_rate": 0.025}}.get(weighting, {})
+    chosen = settings(weighting={"type": weighting, **own}, training__learning_rate=1e-3)
+    whole, *_ = run_to(20, latents, tmp_path / "whole", chosen)
+    portions, folder, _ = run_to(20, latents, tmp_path / "parts", chosen, accumulation=4)
+    for name, tensor in whole.ema.items():
+        torch.testing.assert_close(portions.ema[name], tensor, rtol=0, atol=1e-6, msg=name)
+    logs = [read_log(one, until=20) for one in (tmp_path / "whole" / folder.name, folder)]
+    for name in ("loss", "mse", "vb"):
+        first, second = ([entry[name] for entry in log] for log in logs)
+        assert second == pytest.approx(first, rel=1e-4)
+
+
+@pytest.mark.parametrize("accumulation", [0, 3])
+def test_portions_that_do_not_divide_the_batch_are_refused(latents, tmp_path, accumulation):
+    with pytest.raises(Refusal, match=f"accumulation = {accumulation}: must divide the 8 images"):
+        run_to(20, latents, tmp_path / "work", accumulation=accumulation)
+    assert not (tmp_path / "work").exists()
+
+
 def test_sigterm_saves_and_exits_75(latents, tmp_path):
     command = [
         sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "1000000",

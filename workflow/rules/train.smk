@@ -11,11 +11,13 @@ rule train:
         weights="<trained>/ema.safetensors",
     log:
         "<results>/logs/train/{run}-seed{seed}-step{step}.log",
+    priority: 1  # long chains first: the short jobs after them fill the cores to the end
     conda:
         "../../envs/environment-cpu.yaml"
     resources:
         runtime=SCALE.execution.runtime_minutes,
         device=SCALE.execution.device,
+        accumulation=SCALE.execution.accumulation,
         checkpoint_seconds=SCALE.execution.checkpoint_seconds,
     params:
         settings=train_settings,
@@ -26,5 +28,6 @@ rule train:
         "python -m dtr train --run {wildcards.run} --step {wildcards.step}"
         " --settings {params.settings:q} --data {input.data} --work {params.work}"
         " --out {params.folder} --device {resources.device} --threads {threads}"
+        " --accumulation {resources.accumulation}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --budget-minutes {resources.runtime} 2>&1 | tee {log}"
