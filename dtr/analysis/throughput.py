@@ -64,27 +64,31 @@ def noise_trainer(settings: TrainSettings, device: str = "cpu") -> Trainer:
 
 
 def interleaved_seconds(
-    trainer: Trainer, *, pairs: int, steps: int = 1, warmup: int = 2
+    trainer: Trainer, *, pairs: int, steps: int = 1, warmup: int = 1, at_least: float = 0.0
 ) -> np.ndarray:
-    """Seconds per step with routing and without: [pairs, 2] float64.
+    """Seconds per step with routing and without: [pairs or more, 2] float64.
 
     A pair is a block of `steps` steps of each; which comes first alternates. `warmup` blocks of
-    each are not counted.
+    each are not counted. Pairs are added until they have taken `at_least` seconds.
     """
     if pairs < SMALLEST_PAIRS:
         raise Refusal(f"pairs = {pairs}: at least {SMALLEST_PAIRS} are needed for an interval")
     masks = trainer.model.routing
-    seconds = np.empty((warmup + pairs, 2))
+    blocks: list[tuple[float, float]] = []
+    spent = 0.0
     try:
         with Progress("throughput: pairs", warmup + pairs) as progress:
-            for pair, row in enumerate(seconds):
-                for column in (0, 1) if pair % 2 else (1, 0):
+            while len(blocks) < warmup + pairs or spent < at_least:
+                taken = [0.0, 0.0]
+                for column in (0, 1) if len(blocks) % 2 else (1, 0):
                     trainer.model.routing = (masks, None)[column]
-                    row[column] = _block_seconds(trainer, steps) / steps
+                    taken[column] = _block_seconds(trainer, steps)
+                spent += sum(taken) if len(blocks) >= warmup else 0.0
+                blocks.append((taken[0] / steps, taken[1] / steps))
                 progress.advance()
     finally:
         trainer.model.routing = masks
-    return seconds[warmup:]
+    return np.array(blocks[warmup:])
 
 
 def _block_seconds(trainer: Trainer, steps: int) -> float:
@@ -155,11 +159,18 @@ def paper_settings(backbone: str, batch_size: int) -> TrainSettings:
 
 
 def measure_throughput(
-    backbone: str, out: Path, *, batch_size: int, pairs: int, device: str = "cpu"
+    backbone: str,
+    out: Path,
+    *,
+    batch_size: int,
+    pairs: int,
+    seconds: float = 0.0,
+    device: str = "cpu",
 ) -> None:
     """Write the training speed of one of the paper's DiT sizes with and without DTR as JSON.
 
     batch_size: of one process; the paper's is 256 over 8 GPUs (Table 7). Threads are torch's.
+    pairs: of steps at least, and more until `seconds` are spent on them.
     Without enough memory the record has status "failed" and the reason.
     """
     started = time.perf_counter()
@@ -167,7 +178,9 @@ def measure_throughput(
     reason = _too_little_memory(backbone, device)
     measured = {}
     if reason is None:
-        measured = summarise(interleaved_seconds(noise_trainer(settings, device), pairs=pairs))
+        trainer = noise_trainer(settings, device)
+        taken = interleaved_seconds(trainer, pairs=pairs, at_least=seconds)
+        pairs, measured = len(taken), summarise(taken)
     write_json(
         out,
         {

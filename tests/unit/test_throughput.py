@@ -77,6 +77,15 @@ def test_times_belong_to_their_column(trainer, monkeypatch):
     assert (result["ratio"], result["low"], result["high"]) == (1.5, 1.5, 1.5)
 
 
+def test_pairs_are_added_until_the_time_is_spent(trainer, monkeypatch):
+    """Steps of 1 s: 3 pairs at least, and 10 s need 5 of them; the warm-up does not count."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(Trainer, "train_step", lambda self: None)
+    monkeypatch.setattr(throughput, "_now", lambda device: float(next(clock)))
+    assert len(interleaved_seconds(trainer, pairs=3)) == 3
+    assert len(interleaved_seconds(trainer, pairs=3, at_least=10.0)) == 5
+
+
 def test_routing_is_restored_when_a_step_fails(trainer, monkeypatch):
     def fail(self):
         raise RuntimeError("out of memory")

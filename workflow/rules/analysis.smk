@@ -30,6 +30,7 @@ rule throughput:
         "<results>/analysis/throughput/{size}.json",
     log:
         "<results>/logs/analysis/throughput-{size}.log",
+    priority: 2  # while the machine is quiet
     conda:
         "../../envs/environment-cpu.yaml"
     threads: SCALE.execution.throughput_threads
@@ -40,8 +41,10 @@ rule throughput:
         backbone=timed_backbone,
         batch_size=SCALE.analysis.throughput_batch_size,
         pairs=SCALE.analysis.throughput_pairs,
+        seconds=SCALE.analysis.throughput_seconds,
         revision=REVISIONS["throughput"],
     shell:
         "python -m dtr throughput --backbone {params.backbone} --pairs {params.pairs}"
+        " --seconds {params.seconds}"
         " --batch-size {params.batch_size} --out {output} --device {resources.device}"
         " --threads {threads} 2>&1 | tee {log}"
