@@ -33,3 +33,7 @@ rule all:
         rules.report.output,
         rules.claims.output,
         evaluations.target_files(SCALE),
+
+
+onerror:
+    shell("python -m dtr report --settings {SETTINGS:q}")  # the page of what there is

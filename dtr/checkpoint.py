@@ -1,36 +1,15 @@
-"""Checkpoints of a training run: whole or absent, checked on load, the last two kept.
+"""Checkpoints of a training run: whole or absent, checked on load, the last two kept."""
 
-A work directory belongs to one fingerprint and to one process at a time.
-"""
-
-import fcntl
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dtr.errors import Busy, Refusal
+from dtr.errors import Refusal
 from dtr.files import hash_file, read_json, replacing, write_json
 
 KEPT = 2
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the work directory; a second process is refused. Released even by SIGKILL."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{folder}: another process is training here; wait for it or stop it") from (
-                None
-            )
-        yield
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -78,25 +57,3 @@ def load_checkpoint(
 
 def _steps(folder: Path) -> list[int]:
     return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json"))
-
-
-def append_log(folder: Path, entry: dict[str, Any]) -> None:
-    """Add one line to the durable training log of a work directory."""
-    with open(folder / "train.jsonl", "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
-
-
-def read_log(folder: Path, *, until: int) -> list[dict[str, Any]]:
-    """Log entries up to step `until`, each step once (the last writing wins), in order.
-
-    A line cut off by a kill is skipped; the steps after a resume are logged again.
-    """
-    entries = {}
-    path = folder / "train.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-            entries[entry["step"]] = entry
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return [entries[step] for step in sorted(entries) if step <= until]

@@ -35,7 +35,8 @@ def write_samples(
     """Write images [shard * shard_size, ...) of the protocol's n_samples as `arr_0` and `labels`.
 
     `arr_0` is uint8 [n, H, W, 3], the layout of ADM's evaluator; `labels` int64 [n], or, with a
-    text encoder, `captions` [n] str from the test images of the dataset `data`.
+    text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
+    images that sampling left without numbers; such a file is kept, but not measured.
     """
     first = shard * shard_size
     count = min(shard_size, protocol.n_samples - first)
@@ -60,6 +61,8 @@ def write_samples(
         title=f"sample {model_folders[0]} shard {shard}",
         prompts=prompts,
     )
+    finite = latents.isfinite().flatten(1).all(dim=1)
+    latents[~finite] = 0
     if autoencoder_folder is None:
         images = to_images(latents)
     else:
@@ -67,7 +70,7 @@ def write_samples(
         images = decode(autoencoder, latents, scale_factor)
     told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
     with replacing(out) as temporary:
-        np.savez(temporary, arr_0=images, **told)
+        np.savez(temporary, arr_0=images, lost=np.array(int((~finite).sum())), **told)
 
 
 def prompt_texts(data: Path, count: int, *, seed: int) -> list[str]:

@@ -40,6 +40,12 @@ class Progress:
         """Values (e.g. loss=0.3) to print beside the rate from now on."""
         self._values |= values
 
+    def expect(self, total: int) -> None:
+        """Correct how many steps there will be in all."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+
     def advance(self, count: int = 1) -> None:
         """Record `count` more steps."""
         self.done += count

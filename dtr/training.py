@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, save_checkpoint
+from dtr.checkpoint import load_checkpoint, save_checkpoint
 from dtr.data.training_data import TrainingData
 from dtr.distributed import World
 from dtr.errors import Refusal, Suspended
@@ -20,6 +20,7 @@ from dtr.provenance import provenance
 from dtr.settings import TrainSettings
 from dtr.trained import write_model
 from dtr.trainer import Trainer
+from dtr.workdir import append_log, exclusive, read_log
 
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
 MARGIN_SECONDS = 60  # of the time budget, left for the last checkpoint

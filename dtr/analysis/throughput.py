@@ -4,6 +4,7 @@ One model serves both: its masks are taken out and put back between steps, so th
 gradients, optimiser state and EMA exist once (9.2 GB for DiT-L/2), in the same memory for both.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ def interleaved_seconds(
                     taken[column] = _block_seconds(trainer, steps)
                 spent += sum(taken) if len(blocks) >= warmup else 0.0
                 blocks.append((taken[0] / steps, taken[1] / steps))
+                rest = math.ceil((at_least - spent) / sum(taken)) if spent < at_least else 0
+                progress.expect(max(warmup + pairs, len(blocks) + rest))
                 progress.advance()
     finally:
         trainer.model.routing = masks

@@ -53,6 +53,8 @@ def sample_features(
     arrays = read_npz(samples)
     if "arr_0" not in arrays:
         raise Refusal(f"{samples}: no array 'arr_0' (found: {', '.join(arrays) or 'nothing'})")
+    if lost := int(arrays.get("lost", 0)):
+        raise Refusal(f"{samples}: {lost} of {len(arrays['arr_0'])} images diverged in sampling")
     extra = {"samples": np.array(content)}
     _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device, extra)
     return out

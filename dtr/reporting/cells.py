@@ -8,7 +8,7 @@ import pandas as pd
 
 from dtr.analysis.complexity import paper_gflops, parameter_count
 from dtr.config import Scale
-from dtr.evaluations import components, panel_protocol, throughput_record_path
+from dtr.evaluations import components, lineage, panel_protocol, throughput_record_path
 from dtr.planning import all_runs, reason_not_run, training_steps
 from dtr.reporting.layout import Group, RowSpec
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
@@ -33,7 +33,8 @@ QUOTED = "cited:"
 
 @dataclass
 class Cell:
-    """`status`: measured, computed, pending, not run, diverged, failed, broken, outdated, quoted.
+    """`status`: measured, computed, pending, running, not run, diverged, failed, broken, outdated,
+    quoted.
 
     An empty status is a cell that the paper does not have. `paper` is None where it has no value,
     NaN where the value is unknown. `low` and `high` bound `value` as `interval` says.
@@ -250,9 +251,22 @@ def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> C
         cell.status, cell.reason = trained.iloc[0]["status"], trained.iloc[0]["reason"]
     elif (reason := _reason_not_run(scale, cell.run)) is not None:
         cell.status, cell.reason = "not run", reason
+    elif running := _running(records, cell.run, step):
+        cell.status, cell.reason = "running", running
     else:
         cell.status, cell.reason = "pending", "no metrics record yet"
     return cell
+
+
+def _running(records: Records, run_key: str, step: int | None) -> str | None:
+    """How far the training behind a cell is, if it goes on at this moment."""
+    known = all_runs(records.scale)
+    for run in (known[name] for name in components(run_key) if name in known):
+        for seed in records.scale.seeds:
+            reached = records.running.get((lineage(records.scale, run).id, seed))
+            if reached is not None and records.training_of(run.id, seed, step) is None:
+                return f"training of seed {seed} is at step {reached:,} of {step:,}"
+    return None
 
 
 def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, PositiveFloat, ValidationError, model_val
 
 from dtr.config import Scale
 from dtr.planning import all_runs, reason_not_run, train_settings
+from dtr.workdir import running_steps
 
 PLACE = re.compile(r"runs/(?P<run>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)/")
 CONTROL_PLACE = re.compile(r"controls/(?P<slot>[^/]+)/(?P<run>[^/]+)/metrics/")
@@ -146,7 +147,8 @@ class Records:
     """The records of one scale: `frame` (tidy), the readable ones by path, and the broken ones.
 
     `metrics` and `trainings` map the path below the results folder to the record; `cka` maps
-    (run, seed) and `throughput` the paper's size.
+    (run, seed), `throughput` the paper's size, and `running` (run, seed) of each training that
+    goes on at this moment to its step.
     """
 
     def __init__(self, scale: Scale) -> None:
@@ -158,6 +160,7 @@ class Records:
         self.throughput: dict[str, ThroughputRecord] = {}
         self.broken: dict[str, str] = {}
         self.failed: dict[str, str] = {}  # sizes whose speed could not be measured, and why
+        self.running = running_steps(self.root / "work")
         self._read_analyses()
         rows = [*self._metrics_rows(), *self._training_rows()]
         self.frame = pd.DataFrame(

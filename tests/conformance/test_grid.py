@@ -106,15 +106,15 @@ def torch_round_trip(state):
     return torch.load(buffer, weights_only=True)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "weighting"), list(itertools.product(BACKBONES, known_names("weighting")))
-)
-def test_the_loss_of_a_fixed_batch_falls(smoke, backbone, weighting):
-    trainer = trainer_of(resolved(smoke, backbone, "dtr", weighting))
+@pytest.mark.parametrize(("backbone", "routing", "weighting"), GRID)
+def test_the_loss_of_a_fixed_batch_falls(smoke, backbone, routing, weighting):
+    trainer = trainer_of(resolved(smoke, backbone, routing, weighting))
     batch = trainer.batch()
     trainer.batch = lambda: batch
-    losses = [trainer.train_step()[1].item() for _ in range(30)]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    losses = [trainer.train_step() for _ in range(15)]
+    assert torch.isfinite(torch.stack(losses)).all()
+    errors = [values[1].item() for values in losses]
+    assert np.mean(errors[-3:]) < np.mean(errors[:3])
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,13 @@ def test_damaged_files_are_refused_by_name_and_leave_no_output(assets):
     assert not out.exists()
 
 
+def test_samples_that_diverged_are_not_measured(assets):
+    root, extractor, _ = assets
+    np.savez(root / "lost.npz", lost=np.array(2), **np.load(root / "shard-0.npz"))
+    with pytest.raises(Refusal, match=r"lost\.npz: 2 of \d+ images diverged in sampling"):
+        sample_features(root / "lost.npz", extractor, root / "out")
+
+
 def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):
     real = features_of(200, seed=1)
     np.savez(tmp_path / "reference.npz", **vars(real))

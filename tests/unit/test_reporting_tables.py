@@ -14,6 +14,7 @@ from dtr.reporting.cells import Cell
 from dtr.reporting.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
 from dtr.reporting.records import Records
 from dtr.reporting.tables import Table, build_table, build_tables, summary
+from dtr.workdir import append_log, exclusive
 from tests.synthetic_results import (
     metrics_record,
     model_folder,
@@ -120,6 +121,17 @@ def test_a_diverged_training_shows_before_its_metrics_exist(scale: Scale) -> Non
     write_training(scale, RUN, status="diverged", reason="loss is nan at step 70")
     cell = cell_of(tables_of(scale)["table1"], RUN)
     assert (cell.status, cell.reason) == ("diverged", "loss is nan at step 70")
+
+
+def test_a_training_that_goes_on_shows_how_far_it_is(scale: Scale) -> None:
+    folder = Path(scale.results) / "work" / RUN / "seed0" / "0123456789abcdef"
+    with exclusive(folder):
+        append_log(folder, {"step": 430})
+        cell = cell_of(tables_of(scale)["table1"], RUN)
+        assert (cell.status, cell.reason) == ("running", "training of seed 0 is at step 430 of 800")
+        write_metrics(scale, RUN)
+        assert cell_of(tables_of(scale)["table1"], RUN).status == "measured"
+    assert cell_of(tables_of(scale)["table1"], "in256-l2-dtr-a4").status == "pending"
 
 
 def test_a_broken_record_breaks_its_own_cells_only(scale: Scale) -> None:

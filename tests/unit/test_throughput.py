@@ -77,13 +77,19 @@ def test_times_belong_to_their_column(trainer, monkeypatch):
     assert (result["ratio"], result["low"], result["high"]) == (1.5, 1.5, 1.5)
 
 
-def test_pairs_are_added_until_the_time_is_spent(trainer, monkeypatch):
+def test_pairs_are_added_until_the_time_is_spent(trainer, monkeypatch, capsys):
     """Steps of 1 s: 3 pairs at least, and 10 s need 5 of them; the warm-up does not count."""
     clock = iter(range(1000))
     monkeypatch.setattr(Trainer, "train_step", lambda self: None)
     monkeypatch.setattr(throughput, "_now", lambda device: float(next(clock)))
+    monkeypatch.setattr("dtr.progress.PLAIN_SECONDS", 0.0)
     assert len(interleaved_seconds(trainer, pairs=3)) == 3
     assert len(interleaved_seconds(trainer, pairs=3, at_least=10.0)) == 5
+    said = [
+        line.split(":")[2].split(",")[0].strip()
+        for line in capsys.readouterr().err.split("\n")[:-1]
+    ]
+    assert said[-6:] == ["1/6", "2/6", "3/6", "4/6", "5/6", "6/6"]
 
 
 def test_routing_is_restored_when_a_step_fails(trainer, monkeypatch):

@@ -1,10 +1,12 @@
 """The training contract: exact resume, fingerprints, refusals, divergence, time budget."""
 
+import fcntl
 import json
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtr.checkpoint import append_log, exclusive, load_checkpoint, read_log, save_checkpoint
+from dtr.checkpoint import load_checkpoint, save_checkpoint
 from dtr.data.latents import LatentDataset
 from dtr.distributed import World
 from dtr.errors import Busy, Refusal, Suspended
@@ -20,6 +22,7 @@ from dtr.files import hash_file, hash_json, read_json, write_json
 from dtr.settings import TrainSettings
 from dtr.trainer import Trainer, learning_rate
 from dtr.training import Execution, train_run, write_result
+from dtr.workdir import append_log, exclusive, in_use, read_log, running_steps
 
 
 @pytest.fixture
@@ -244,6 +247,25 @@ def test_a_second_writer_is_refused(latents, tmp_path):
     _, folder, _ = run_to(2, latents, tmp_path / "work")
     with exclusive(folder), pytest.raises(Busy, match="another process"):
         run_to(4, latents, tmp_path / "work")
+
+
+def test_a_training_that_goes_on_is_seen_with_its_step(latents, tmp_path):
+    work = tmp_path / "work" / "toy" / "seed0"
+    _, folder, _ = run_to(10, latents, work)
+    assert not in_use(folder) and running_steps(tmp_path / "work") == {}
+    with exclusive(folder):
+        assert running_steps(tmp_path / "work") == {("toy", 0): 10}
+    assert not in_use(tmp_path)
+
+
+def test_a_look_at_the_lock_does_not_stop_a_start(latents, tmp_path):
+    """Somebody else's look takes a moment; the trainer waits for it."""
+    _, folder, _ = run_to(2, latents, tmp_path / "work")
+    with open(folder / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        with exclusive(folder):
+            pass
 
 
 def test_other_settings_get_another_folder(latents, tmp_path):

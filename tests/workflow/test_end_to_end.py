@@ -187,6 +187,8 @@ def test_a_corrupted_latent_shard_is_refused_and_nothing_is_deleted(finished, sc
     shard.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     before = contents(latents)
     target = RESULTS / "runs/in256-l2-none/seed1/step20/train.json"
+    page = finished.folder / RESULTS / "report/index.html"
+    page.unlink()
     try:
         answer = finished.snakemake("--cores", "1", "--configfile", scale, "--", str(target))
         assert contents(latents) == before
@@ -197,3 +199,4 @@ def test_a_corrupted_latent_shard_is_refused_and_nothing_is_deleted(finished, sc
     assert len(log.splitlines()) == 1
     assert "shard-00000.npy: content differs from its manifest (corrupted?)" in log
     assert not (finished.folder / target).exists()
+    assert page.is_file()  # of what there is, although a job failed

@@ -49,6 +49,9 @@ def as_json(settings: Settings) -> str:
     return canonical_json(settings.plain())
 
 
+SETTINGS = as_json(SCALE)
+
+
 def slot_of(wildcards) -> str:
     """The dataset slot of a job, named by its path, its run or its measured model."""
     if "slot" in wildcards.keys():

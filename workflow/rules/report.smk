@@ -17,7 +17,7 @@ rule table:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        settings=as_json(SCALE),
+        settings=SETTINGS,
     shell:
         "python -m dtr table --settings {params.settings:q} --only {wildcards.table}"
         " 2>&1 | tee {log}"
@@ -39,7 +39,7 @@ rule figure:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        settings=as_json(SCALE),
+        settings=SETTINGS,
     shell:
         "python -m dtr figure --settings {params.settings:q} --only {wildcards.figure}"
         " 2>&1 | tee {log}"
@@ -60,7 +60,7 @@ rule claims:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        settings=as_json(SCALE),
+        settings=SETTINGS,
     shell:
         "python -m dtr claims --settings {params.settings:q} 2>&1 | tee {log}"
 
@@ -79,6 +79,6 @@ rule report:
     conda:
         "../../envs/environment-cpu.yaml"
     params:
-        settings=as_json(SCALE),
+        settings=SETTINGS,
     shell:
         "python -m dtr report --settings {params.settings:q} 2>&1 | tee {log}"
