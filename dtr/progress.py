@@ -58,7 +58,7 @@ class Progress:
             shown = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
             remaining = (self.total - self.done) / self.rate
             print(
-                f"{self.title}: {self.done}/{self.total}, {self.rate:.1f} steps/s, "
+                f"{self.title}: {self.done}/{self.total}, {self.rate:.3g} steps/s, "
                 f"{remaining:.0f} s left{shown}",
                 file=sys.stderr,
                 flush=True,
