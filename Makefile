@@ -20,7 +20,7 @@ help:  ## Show this list
 install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do it when needed)
 
 reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale
-	@$(RUN) python -m dtr warm -- snakemake --cores all
+	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all
 	@echo "The report: $(PAGE)"
 
 report: $(STAMP)  ## Build the page from the results that exist now, without starting anything

@@ -146,4 +146,5 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ("claims", tools.claims, "settings"),
     ("settings", tools.settings, "scale"),
     ("schema", tools.schema, ""),
+    ("unlock", tools.unlock, ""),
 )

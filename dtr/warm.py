@@ -65,6 +65,11 @@ def run_warm(command: Sequence[str], main: Main) -> int:
             except TimeoutError:
                 continue
             children.add(_start_job(listener, connection, interrupt, main))
+        # A command that was killed leaves jobs: as nobody waits for them any more, they stop.
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        for child in children:
+            os.waitpid(child, 0)
         return process.returncode
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 WARM = [sys.executable, "-m", "dtr", "warm", "--"]
@@ -80,6 +81,15 @@ def test_sigterm_reaches_the_job(session):
     _, answer = session
     assert "stopped with 1" in answer.stdout
     assert "no job is left" in answer.stdout
+
+
+def test_jobs_of_a_killed_command_stop(root, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    command = f"{JOB} --version; {WAITING} kill -9 $$"
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    subprocess.run([*WARM, "bash", "-c", command], env=environment, cwd=tmp_path, timeout=100)
+    left = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(tmp_path)]
+    assert left == []
 
 
 def test_an_unknown_command_is_one_line(root):
