@@ -14,7 +14,7 @@ from dtr.evaluations import Evaluation, components, final_evaluations, untrained
 from dtr.experiments import SLOTS, Run
 from dtr.files import replacing
 from dtr.planning import all_runs
-from dtr.reporting.figures_style import ROUTING_NAMES
+from dtr.reporting.figures_style import ROUTING_NAMES, WEIGHTING_NAMES
 from dtr.reporting.records import Records
 
 COLUMNS, ROWS = 10, 2
@@ -121,7 +121,8 @@ def _title(runs: list[Run]) -> str:
     parts = [run.backbone, ROUTING_NAMES.get(run.routing, run.routing)]
     parts += [f"α = {run.alpha:g}"] if run.alpha is not None else []
     parts += [f"β = {run.beta:g}"] if run.beta is not None else []
-    parts += [run.weighting] if run.weighting != "vanilla" else []
+    if run.weighting != "vanilla":
+        parts.append(WEIGHTING_NAMES.get(run.weighting, run.weighting))
     parts += ["continued"] if run.extends is not None else []
     return ", ".join(parts)
 
