@@ -53,7 +53,7 @@ class Trainer:
     ) -> None:
         self.settings, self.data, self.fingerprint = settings, data, fingerprint
         self.world, self.accumulation = world, accumulation
-        self._portion_size()
+        self._portion_size()  # refuses a batch that cannot be cut before anything is built
         self.step = 0
         self.seconds = 0.0  # spent so far, over all starts
         with torch.random.fork_rng(devices=[]):
