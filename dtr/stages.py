@@ -4,6 +4,7 @@ They import what they need when they run, so that `--help` and refusals are imme
 """
 
 import argparse
+import os
 
 from dtr.errors import Refusal
 
@@ -16,8 +17,10 @@ def _use_threads(count: int) -> None:
 
     keep_freed_memory()
     torch.set_num_threads(count)
-    # NumPy's linear algebra too: its threads would wait for cores that other jobs have.
+    # Linear algebra too: its threads would wait for cores that other jobs have. The first line is
+    # for libraries that are loaded already (NumPy's), the second for later ones (SciPy's).
     threadpool_limits(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)
 
 
 def prepare_data(args: argparse.Namespace) -> None:
