@@ -44,7 +44,7 @@ lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
 	@$(RUN) snakemake --lint
 
 clean:  ## Remove .venv and caches; results and checkpoints stay
-	rm -rf $(VENV) dtr.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dtr.egg-info .pytest_cache .ruff_cache
 	find . -path ./results -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml envs/constraints.txt
