@@ -8,8 +8,8 @@ import torch
 import yaml
 
 from dtr.analysis.throughput import interleaved_seconds, noise_trainer, summarise
-from dtr.config import load_scale
-from dtr.planning import find_run, train_settings
+from dtr.config.scale import load_scale
+from dtr.planning.runs import find_run, train_settings
 
 DIGITS = Path(__file__).parents[1] / "workflow" / "config" / "digits.yaml"
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtr import __version__, stages, tools
-from dtr.errors import Refusal, Suspended
-from dtr.warm import VARIABLE, run_in_warm_process, run_warm
+from dtr import __version__
+from dtr.commands import cluster, exchange, report, scale, stages
+from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
+from dtr.support.errors import Refusal, Suspended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,16 +136,20 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ("cka", stages.cka, "model data images batch-size=256 seed out device threads"),
     # 32: the paper's 256 on 8 devices
     ("throughput", stages.throughput, "backbone batch-size=32 pairs seconds out device threads"),
-    ("complexity", tools.complexity, ""),
-    ("import-checkpoint", tools.import_checkpoint, "source run scale? settings? seed? step? out"),
-    ("export-samples", tools.export_samples, "samples out"),
-    ("report", tools.report, "settings? reference?"),
-    ("collect", tools.collect, "settings out"),
-    ("compare", tools.compare, "settings reference"),
-    ("table", tools.table, "settings only"),
-    ("figure", tools.figure, "settings only"),
-    ("claims", tools.claims, "settings"),
-    ("settings", tools.settings, "scale"),
-    ("schema", tools.schema, ""),
-    ("unlock", tools.unlock, ""),
+    ("complexity", exchange.complexity, ""),
+    (
+        "import-checkpoint",
+        exchange.import_checkpoint,
+        "source run scale? settings? seed? step? out",
+    ),
+    ("export-samples", exchange.export_samples, "samples out"),
+    ("report", report.report, "settings? reference?"),
+    ("collect", report.collect, "settings out"),
+    ("compare", report.compare, "settings reference"),
+    ("table", report.table, "settings only"),
+    ("figure", report.figure, "settings only"),
+    ("claims", report.claims, "settings"),
+    ("settings", scale.settings, "scale"),
+    ("schema", scale.schema, ""),
+    ("unlock", cluster.unlock, ""),
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtr.settings import DiffusionSettings
+from dtr.config.stages import DiffusionSettings
 
 HALF_BIN = 1 / 255  # half the width of one of 256 pixel values in [-1, 1]
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from dtr.errors import Refusal
+from dtr.support.errors import Refusal
 
 Kind = Literal["routing", "weighting"]
 
@@ -21,7 +21,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "none": "dtr.routing:no_masks",
         "random": "dtr.routing:random_table",
         "dtr": "dtr.routing:dtr_table",
-        "max_roaming": "dtr.roaming:RoamingMasks",
+        "max_roaming": "dtr.routing:RoamingMasks",
         "ercdt": "dtr.routing:ercdt_table",
         "cdtr": "dtr.routing:cdtr_table",
     },

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dtr.config.stages import WeightingSettings
 from dtr.registry import load
 from dtr.routing import cluster_of
-from dtr.settings import WeightingSettings
 
 
 class Weighting(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from dtr.config import Scale, load_scale
+from dtr.config.scale import Scale, load_scale
 
 # As in the workflow: one thread per process, also where tests share the cores.
 torch.set_num_threads(1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dtr.config import Scale
-from dtr.evaluations import (
+from dtr.config.scale import Scale
+from dtr.planning.evaluations import (
     Evaluation,
     cka_record_path,
     evaluations_for,
@@ -16,7 +16,7 @@ from dtr.evaluations import (
     record_path,
     throughput_record_path,
 )
-from dtr.planning import all_runs, train_settings, training_steps
+from dtr.planning.runs import all_runs, train_settings, training_steps
 
 TABLE1_RUNS = (
     "ffhq256-b2-none",

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtr.data.training_data import TrainingData, open_training_data
+from dtr.backbones.saved import load_model
+from dtr.config.backbones import BackboneSettings
+from dtr.data.batches import TrainingData, open_training_data
 from dtr.diffusion import Diffusion
-from dtr.errors import Refusal
-from dtr.files import read_json, write_json
-from dtr.networks import BackboneSettings
-from dtr.progress import Progress
-from dtr.provenance import provenance
+from dtr.records.provenance import provenance
 from dtr.seeding import generator
-from dtr.trained import load_model
+from dtr.support.errors import Refusal
+from dtr.support.files import read_json, write_json
+from dtr.support.progress import Progress
 
 ESTIMATOR = (
     "linear CKA of token means; unbiased: HSIC_1, biased: HSIC_0, both summed over batches before"

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from dtr.errors import Refusal
 from dtr.routing import active_channels
+from dtr.support.errors import Refusal
 
 
 def expected_overlap(num_channels: int, beta: float) -> float:

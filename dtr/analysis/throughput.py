@@ -15,22 +15,22 @@ import psutil
 import torch
 
 from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS, parameter_count
-from dtr.data.training_data import TrainingData
-from dtr.distributed import World
-from dtr.errors import Refusal
-from dtr.files import write_json
-from dtr.networks import DiTSettings
-from dtr.progress import Progress
-from dtr.provenance import provenance
-from dtr.seeding import generator
-from dtr.settings import (
+from dtr.config.backbones import DiTSettings
+from dtr.config.stages import (
     DiffusionSettings,
     RoutingSettings,
     TrainingSettings,
     TrainSettings,
     WeightingSettings,
 )
-from dtr.trainer import Trainer
+from dtr.data.batches import TrainingData
+from dtr.records.provenance import provenance
+from dtr.seeding import generator
+from dtr.support.errors import Refusal
+from dtr.support.files import write_json
+from dtr.support.progress import Progress
+from dtr.training.distributed import World
+from dtr.training.trainer import Trainer
 
 CLASSES = 1000
 RESAMPLES = 2000

@@ -9,8 +9,8 @@ from torch import nn
 from dtr.backbones.adm import ADM
 from dtr.backbones.dit import DiT
 from dtr.backbones.dit_text import DiTText
-from dtr.networks import BackboneSettings
-from dtr.settings import RoutingSettings
+from dtr.config.backbones import BackboneSettings
+from dtr.config.stages import RoutingSettings
 
 FAMILIES = {"dit": DiT, "dit_text": DiTText, "adm": ADM}
 

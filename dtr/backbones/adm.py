@@ -21,10 +21,10 @@ from dtr.backbones.adm_blocks import (
     zeroed,
 )
 from dtr.backbones.labels import null_labels
-from dtr.networks import AdmSettings
+from dtr.config.backbones import AdmSettings
+from dtr.config.stages import RoutingSettings
 from dtr.routing import build_routing
 from dtr.seeding import generator
-from dtr.settings import RoutingSettings
 
 
 class WidthMasks(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtr.backbones.labels import null_labels
-from dtr.networks import DiTSettings
+from dtr.config.backbones import DiTSettings
+from dtr.config.stages import RoutingSettings
 from dtr.routing import build_routing
-from dtr.settings import RoutingSettings
 
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 

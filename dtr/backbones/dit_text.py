@@ -19,9 +19,9 @@ from dtr.backbones.dit import (
     sincos_positions,
     unpatchify,
 )
-from dtr.networks import TextDiTSettings
+from dtr.config.backbones import TextDiTSettings
+from dtr.config.stages import RoutingSettings
 from dtr.routing import build_routing
-from dtr.settings import RoutingSettings
 
 PLAIN = (0.0, 0.0, 1.0)  # shift, scale and gate of a branch that is not modulated
 

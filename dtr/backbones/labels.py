@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dtr.errors import Refusal
+from dtr.support.errors import Refusal
 
 
 def null_labels(y: Tensor, null_label: int | None) -> Tensor:

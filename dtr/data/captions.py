@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dtr.errors import Refusal
-from dtr.files import read_json
 from dtr.seeding import generator
+from dtr.support.errors import Refusal
+from dtr.support.files import read_json
 
 
 def read_captions(path: str | Path) -> dict[str, list[str]]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtr.errors import Refusal
-from dtr.files import hash_file, hash_json, read_json, replacing, write_json
+from dtr.config.stages import DatasetSettings, MnistSettings, ScenesSettings
 from dtr.seeding import generator
-from dtr.settings import DatasetSettings, MnistSettings, ScenesSettings
+from dtr.support.errors import Refusal
+from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
 
 DIGITS, DIGIT_SIDE, DIGITS_PER_CLASS = 5000, 28, 500
 
@@ -95,7 +95,7 @@ def _mnist(settings: MnistSettings) -> tuple[np.ndarray, pd.DataFrame]:
 def _scenes(settings: ScenesSettings) -> tuple[np.ndarray, pd.DataFrame]:
     """Scenes; the label is the digit that is read first, from the left or from the top."""
     from dtr.data.captions import check_captions
-    from dtr.data.scenes import digit_scenes
+    from dtr.data.sources.scenes import digit_scenes
 
     images, captions, table = digit_scenes(
         settings.resolution, settings.count, settings.seed, num_test=settings.num_test

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dtr.data.autoencoder import encode, load_autoencoder
+from dtr.assets.autoencoder import encode, load_autoencoder
+from dtr.assets.text_encoder import build_text_encoder, write_tokens
+from dtr.config.stages import TextEncoderSettings
+from dtr.data.batches import TrainingData
 from dtr.data.captions import flatten
 from dtr.data.datasets import ImageDataset, check_files
-from dtr.data.text_encoder import build_text_encoder, write_tokens
-from dtr.data.training_data import TrainingData
-from dtr.files import hash_file, hash_json, read_json, replacing, write_json
-from dtr.settings import TextEncoderSettings
+from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
 
 SHARD_SIZE = 50_000  # images in one memory-mapped file
 

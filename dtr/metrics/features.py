@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dtr.arrays import read_npz
 from dtr.data.datasets import ImageDataset
-from dtr.errors import Refusal
-from dtr.files import hash_file, read_json, replacing
+from dtr.support.errors import Refusal
+from dtr.support.files import hash_file, read_json, read_npz, replacing
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _load(path: Path) -> Features:
 
 
 def _write(images, labels, extractor_folder: Path, out: Path, device: str, extra: dict) -> None:
-    from dtr.metrics.extractors import extract, load_extractor
+    from dtr.assets.extractor import extract, load_extractor
 
     extractor = load_extractor(extractor_folder, device)
     arrays = extract(extractor, images) | extra

@@ -10,8 +10,8 @@ import warnings
 
 import numpy as np
 
-from dtr.errors import Refusal
 from dtr.metrics.intervals import Interval, multinomial_weights, recentred
+from dtr.support.errors import Refusal
 
 
 def frechet(*, generated: np.ndarray, real: np.ndarray) -> float:

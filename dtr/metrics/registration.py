@@ -14,8 +14,8 @@ from torch import Tensor
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from dtr.errors import Refusal
-from dtr.metrics.extractors import RESOLUTION, load_extractor
+from dtr.assets.extractor import RESOLUTION, load_extractor
+from dtr.support.errors import Refusal
 
 LAYERS = {"isc": "logits", "fid": "features", "kid": "features", "prc": "features"}
 

@@ -10,20 +10,20 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from dtr.config import Scale
-from dtr.errors import Refusal
-from dtr.evaluations import protocol, protocols
+from dtr.config.scale import Scale
 from dtr.experiments import SLOTS
-from dtr.files import canonical_json, write_text
-from dtr.planning import selected_runs
-from dtr.reporting.cells import NAMES, format_value
-from dtr.reporting.claims import build_claims, claims_summary, grouped, write_claims
-from dtr.reporting.figures import MASK_CHANNELS, build_figures
-from dtr.reporting.formats import write_tables
+from dtr.planning.evaluations import protocol, protocols
+from dtr.planning.runs import selected_runs
+from dtr.records.table import Records
+from dtr.reporting.claims.judged import build_claims, claims_summary, grouped, write_claims
+from dtr.reporting.figures.draw import MASK_CHANNELS, build_figures
+from dtr.reporting.figures.sheets import build_sheets
 from dtr.reporting.published import published
-from dtr.reporting.records import Records
-from dtr.reporting.samples import build_sheets
-from dtr.reporting.tables import build_tables, summary
+from dtr.reporting.tables.build import build_tables, summary
+from dtr.reporting.tables.cells import NAMES, format_value
+from dtr.reporting.tables.formats import write_tables
+from dtr.support.errors import Refusal
+from dtr.support.files import canonical_json, write_text
 
 SOURCES = Path(__file__).parents[2] / "report"
 NEEDED = (

@@ -10,15 +10,15 @@ import pytest
 import torch
 import yaml
 
-from dtr.config import load_scale
-from dtr.data.training_data import TrainingData
-from dtr.distributed import World
-from dtr.evaluations import protocol
+from dtr.config.scale import load_scale
+from dtr.data.batches import TrainingData
 from dtr.experiments import RUNS, Run
-from dtr.planning import train_settings
+from dtr.planning.evaluations import protocol
+from dtr.planning.runs import train_settings
 from dtr.registry import known_names
-from dtr.sampling import sample_latents
-from dtr.trainer import Trainer
+from dtr.sampling.ddpm import sample_latents
+from dtr.training.distributed import World
+from dtr.training.trainer import Trainer
 
 BACKBONES = {  # preset: a slot it can be trained on
     "DiT-B/2": "class_conditional",

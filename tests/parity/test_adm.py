@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones.adm import ADM
-from dtr.networks import AdmSettings
-from dtr.settings import RoutingSettings
+from dtr.config.backbones import AdmSettings
+from dtr.config.stages import RoutingSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones import build_backbone
+from dtr.config.backbones import DiTSettings
+from dtr.config.stages import DiffusionSettings, RoutingSettings, WeightingSettings
 from dtr.diffusion import Diffusion
-from dtr.networks import DiTSettings
 from dtr.routing import dtr_masks
-from dtr.sampling import guided_output
-from dtr.settings import DiffusionSettings, RoutingSettings, WeightingSettings
+from dtr.sampling.ddpm import guided_output
 from dtr.weighting import build_weighting
 
 FIXTURES = Path(__file__).parent / "fixtures"

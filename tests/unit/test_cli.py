@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dtr.cli import VERBS, main
-from dtr.files import write_json
+from dtr.support.files import write_json
 
 
 @pytest.mark.parametrize("verb", [name for name, *_ in VERBS])
@@ -48,8 +48,8 @@ def test_settings_that_cannot_be_used(settings, message, tmp_path, capsys):
 
 
 def test_a_missing_model_is_named(tmp_path, capsys, scale):
-    from dtr.evaluations import protocol
-    from dtr.files import canonical_json
+    from dtr.planning.evaluations import protocol
+    from dtr.support.files import canonical_json
 
     text = canonical_json(protocol(scale, "unconditional").plain())
     missing = tmp_path / "model"
@@ -59,8 +59,8 @@ def test_a_missing_model_is_named(tmp_path, capsys, scale):
 
 
 def test_a_changed_weight_file_is_refused(tmp_path):
-    from dtr.errors import Refusal
-    from dtr.trained import load_model
+    from dtr.backbones.saved import load_model
+    from dtr.support.errors import Refusal
 
     settings = {
         "seed": 0,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion, binned_log_likelihood, gaussian_kl, kept_timesteps
-from dtr.settings import DiffusionSettings
 
 
 @pytest.fixture(scope="module")

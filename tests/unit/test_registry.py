@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 
-from dtr.errors import Refusal
+from dtr.config.stages import RoutingSettings
 from dtr.registry import BUILT_IN, known_names, load
 from dtr.routing import build_routing
-from dtr.settings import RoutingSettings
+from dtr.support.errors import Refusal
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_an_installed_package_adds_a_routing(package):
 
 
 def test_a_scale_may_use_it(package, digits):
-    from dtr.config import load_scale
-    from dtr.planning import selected_runs
+    from dtr.config.scale import load_scale
+    from dtr.planning.runs import selected_runs
 
     row = {"id": "mine", "slot": "unconditional", "backbone": "DiT-B/2", "routing": "halves"}
     scale = load_scale(digits | {"extra_runs": [row | {"iterations": 10}]}, source="test")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dtr.analysis.overlap import expected_overlap, measured_overlap
-from dtr.errors import Refusal
+from dtr.config.stages import RoutingSettings
 from dtr.routing import active_channels, build_routing, dtr_masks, random_masks, window_starts
-from dtr.settings import RoutingSettings
+from dtr.support.errors import Refusal
 
 SAMPLED = [0, 100, 239, 250, 500, 750, 900, 990, 998, 999]
 

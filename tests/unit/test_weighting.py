@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dtr.config.stages import DiffusionSettings, WeightingSettings
 from dtr.diffusion import Diffusion
 from dtr.seeding import generator
-from dtr.settings import DiffusionSettings, WeightingSettings
 from dtr.weighting import build_weighting
 
 SNR = Diffusion.from_settings(DiffusionSettings()).snr()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dtr.files import hash_file, read_json
+from dtr.support.files import hash_file, read_json
 from tests.conftest import table1_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -127,7 +127,7 @@ def test_afterwards_there_is_nothing_to_do(finished, scale):
 
 def test_editing_the_readme_or_a_module_redoes_nothing(finished, scale):
     (finished.folder / "README.md").touch()
-    module = finished.folder / "dtr" / "training.py"
+    module = finished.folder / "dtr" / "training" / "loop.py"
     module.write_text(module.read_text() + "\n# Edited.\n")
     assert finished.planned("--configfile", scale) == []
 

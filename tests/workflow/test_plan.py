@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from dtr.evaluations import evaluations, milestones
 from dtr.experiments import RUNS
-from dtr.files import read_json
+from dtr.planning.evaluations import evaluations, milestones
+from dtr.support.files import read_json
 
 pytestmark = pytest.mark.workflow
 

@@ -4,13 +4,13 @@ import os
 import re
 import sys
 
-from dtr import evaluations, planning
-from dtr.config import load_scale
+from dtr.planning import evaluations, runs as planning
+from dtr.config.scale import load_scale
 from dtr.experiments import FIGURES, TABLES
-from dtr.settings import REVISIONS
-from dtr.strict import Settings
-from dtr.errors import Refusal
-from dtr.files import canonical_json
+from dtr.config.stages import REVISIONS
+from dtr.support.settings import Settings
+from dtr.support.errors import Refusal
+from dtr.support.files import canonical_json
 
 try:
     SCALE = load_scale(config, source=" + ".join(map(str, workflow.configfiles)))

@@ -1,0 +1,49 @@
+"""Verbs for other people's files, and for the numbers of the paper's networks."""
+
+import argparse
+
+from dtr.commands.scale import read_scale
+from dtr.support.errors import Refusal
+
+
+def complexity(_args: argparse.Namespace) -> None:
+    """Print parameters and multiply-adds of the paper's DiT sizes beside the printed values."""
+    from dtr.analysis.complexity import PRESETS, paper_gflops, parameter_count
+
+    row = "{:<10}{:>12}{:>10}{:>9}{:>11}{:>9}".format
+    print(row("backbone", "parameters", "GMACs", "printed", "with DTR", "printed"))
+    for name, size in PRESETS.items():
+        printed = [
+            "-" if value is None else f"{value:.2f}"
+            for value in (size.printed_gflops, size.printed_gflops_dtr)
+        ]
+        plain, routed = (f"{paper_gflops(name, routed=flag):.4f}" for flag in (False, True))
+        parameters = f"{parameter_count(name) / 1e6:.1f}M"
+        print(row(name, parameters, plain, printed[0], routed, printed[1]))
+
+
+def import_checkpoint(args: argparse.Namespace) -> None:
+    """Turn a released checkpoint of DiT, DTR or ADM into a trained model of ours."""
+    from dtr.config.stages import TrainSettings
+    from dtr.interop.checkpoints import import_checkpoint
+    from dtr.planning.runs import find_run, train_settings
+    from dtr.support.settings import parse
+
+    if (args.scale is None) == (args.settings is None):
+        raise Refusal("--scale, --settings: one of them, and one only, has to describe the network")
+    if args.scale is not None:
+        scale = read_scale(args.scale)
+        seed = scale.seeds[0] if args.seed is None else args.seed
+        settings = train_settings(scale, find_run(scale, args.run), seed)
+    else:
+        settings = parse(TrainSettings, args.settings, source="--settings")
+        if args.seed not in (None, settings.seed):
+            raise Refusal(f"--seed {args.seed}: --settings have seed {settings.seed}")
+    import_checkpoint(args.source, settings, args.out, run=args.run, step=args.step)
+
+
+def export_samples(args: argparse.Namespace) -> None:
+    """Join sample files into the one npz that ADM's evaluator reads."""
+    from dtr.interop.samples import export_samples
+
+    export_samples(args.samples, args.out)

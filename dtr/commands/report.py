@@ -1,0 +1,87 @@
+"""Verbs of the report and its parts; they start nothing."""
+
+import argparse
+from pathlib import Path
+
+from dtr.commands.scale import scale_of
+from dtr.support.errors import Refusal
+
+FROM_REFERENCE = "results/from-reference"  # where the report of reference results is built
+
+
+def report(args: argparse.Namespace) -> None:
+    """Build tables, figures, claims and the page from records that exist; starts nothing."""
+    from dtr.records.reference import restore
+    from dtr.reporting.html import build_report
+
+    if (args.settings is None) == (args.reference is None):
+        raise Refusal("--settings, --reference: one of them, and one only, names the records")
+    if args.reference is not None:
+        scale = restore(args.reference, Path(FROM_REFERENCE))
+    else:
+        scale = scale_of(args)
+    print(f"report: {build_report(scale)}")
+
+
+def collect(args: argparse.Namespace) -> None:
+    """Copy the records of a scale, without images and weights, as reference results."""
+    from dtr.records.reference import collect
+
+    print(f"{collect(scale_of(args), args.out)} records in {args.out}")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Say value by value whether the results that exist agree with the reference results."""
+    from collections import Counter
+
+    from dtr.records.reference import compare, comparison_csv
+    from dtr.support.files import write_text
+
+    scale = scale_of(args)
+    compared = compare(scale, args.reference)
+    out = Path(scale.results) / "compared.csv"
+    write_text(out, comparison_csv(compared))
+    for one in compared:
+        if one.agreement == "differs":
+            print(
+                f"differs: {one.run} step {one.step} {one.metric} ({one.protocol_id}): "
+                f"{one.value:.4g} [{one.low:.4g}, {one.high:.4g}], reference "
+                f"{one.reference:.4g} [{one.reference_low:.4g}, {one.reference_high:.4g}]"
+            )
+    counts = Counter(one.agreement for one in compared)
+    print(", ".join(f"{count} {name}" for name, count in counts.most_common()) + f"; see {out}")
+
+
+def table(args: argparse.Namespace) -> None:
+    """Write one table as CSV, Markdown and LaTeX, and print it."""
+    from dtr.records.table import Records
+    from dtr.reporting.tables.build import build_table
+    from dtr.reporting.tables.formats import to_markdown, write_tables
+
+    scale = scale_of(args)
+    built = build_table(args.only, Records(scale))
+    write_tables([built], Path(scale.results) / "tables")
+    print(to_markdown(built), end="")
+
+
+def figure(args: argparse.Namespace) -> None:
+    """Draw one figure as SVG, PNG and PDF."""
+    from dtr.records.table import Records
+    from dtr.reporting.figures.draw import draw_figure
+
+    scale = scale_of(args)
+    folder = Path(scale.results) / "figures"
+    if draw_figure(args.only, Records(scale), folder) is None:
+        raise Refusal(f"--only {args.only}: there are no records to draw it from yet")
+    print(f"figure: {folder / args.only}.svg")
+
+
+def claims(args: argparse.Namespace) -> None:
+    """Judge the paper's claims by the records that exist now; write CSV, Markdown and JSON."""
+    from dtr.records.table import Records
+    from dtr.reporting.claims.judged import build_claims, write_claims
+
+    scale = scale_of(args)
+    folder = Path(scale.results) / "claims"
+    write_claims(build_claims(scale, Records(scale)), folder)
+    print(f"claims: {folder / 'claims.md'}")

@@ -1,0 +1,48 @@
+"""Verbs of scale files, and how the other verbs read one."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtr.support.errors import Refusal
+
+if TYPE_CHECKING:
+    from dtr.config.scale import Scale
+
+
+def settings(args: argparse.Namespace) -> None:
+    """Check a scale file and print it as one line of JSON, for --settings of the report."""
+    from dtr.support.files import canonical_json
+
+    print(canonical_json(read_scale(args.scale).plain()))
+
+
+def schema(_args: argparse.Namespace) -> None:
+    """Print the JSON schema of a scale file."""
+    from dtr.config.scale import Scale
+
+    print(json.dumps(Scale.model_json_schema(), indent=2))
+
+
+def scale_of(args: argparse.Namespace) -> "Scale":
+    from dtr.config.scale import Scale
+    from dtr.support.settings import parse
+
+    return parse(Scale, args.settings, source="--settings")
+
+
+def read_scale(path: Path) -> "Scale":
+    """The content of a scale file, checked."""
+    import yaml
+
+    from dtr.config.scale import load_scale
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise Refusal(f"{path}: not readable as YAML ({reason})") from None
+    if not isinstance(value, dict):
+        raise Refusal(f"{path}: not a mapping of settings")
+    return load_scale(value, source=str(path))

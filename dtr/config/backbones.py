@@ -1,0 +1,117 @@
+"""Sizes of the networks, and what their constructors need. Free of torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dtr.support.settings import Count, Settings, Share
+
+
+class DiTSize(Settings):
+    """Size of a transformer preset; `patch_size` in latent pixels."""
+
+    patch_size: Count
+    width: Count
+    depth: Count
+    heads: Count
+
+    @property
+    def channels(self) -> int:
+        """Channels that a mask covers."""
+        return self.width
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(
+                f"width {self.width} must be divisible by heads ({self.heads}) and by 4"
+            )
+        return self
+
+
+class DiTSettings(DiTSize):
+    """Everything the constructor of the transformer needs."""
+
+    family: Literal["dit"]
+    input_size: Count
+    in_channels: Count
+    num_classes: Count
+    label_dropout: Share
+
+
+class TextDiTSize(DiTSize):
+    """Size of a text-conditional preset, with the choice that the paper leaves open."""
+
+    # 9: cross-attention has shift, scale and gate as self-attention has; 6: it is plain pre-LN.
+    # The paper says "same structural design", which is read as 9.
+    adaln_chunks: Literal[9, 6] = 9
+
+
+class TextDiTSettings(DiTSettings, TextDiTSize):
+    """Everything the text-conditional transformer needs; `label_dropout` is that of captions."""
+
+    family: Literal["dit_text"]
+    num_classes: Literal[1] = 1  # it is told a caption and no class
+    text_tokens: Count  # of one encoded caption (CLIP: 77)
+    text_width: Count  # of one of its tokens (CLIP ViT-L/14: 768)
+
+
+class AdmSize(Settings):
+    """Size of a U-Net preset; ADM at ImageNet-64 has the values named in the comments."""
+
+    model_channels: Count  # 192; width of the first level
+    channel_mult: Annotated[list[Count], Field(min_length=1)]  # [1, 2, 3, 4], one per level
+    num_res_blocks: Count  # 3 per level on the way down, one more on the way up
+    attention_downsampling: list[Count]  # [2, 4, 8]: levels with attention, 1 = full resolution
+    num_head_channels: Count  # 64
+    dropout: Share  # 0.1, inside the residual blocks
+    norm_groups: Count = 32
+    # Which GroupNorms a mask follows; the alternatives read appendix A.1 differently. The second
+    # norm of a residual block is masked before the timestep's scale and shift.
+    mask_place: Literal["first_norms", "both_norms", "plain_blocks_only"] = "first_norms"
+
+    @property
+    def channels(self) -> int:
+        """Channels that the widest mask covers: the last level's, joined with its skip."""
+        return 2 * self.model_channels * self.channel_mult[-1]
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        widths = [self.model_channels * mult for mult in self.channel_mult]
+        factors = [2**level for level in range(len(widths))]
+        if self.model_channels % 2:
+            raise ValueError(f"model_channels {self.model_channels} must be even")
+        for width in widths:
+            if width % self.norm_groups:
+                raise ValueError(f"width {width} must be divisible by norm_groups")
+        for factor in self.attention_downsampling:
+            if factor not in factors:
+                raise ValueError(f"attention_downsampling {factor} is no level; levels: {factors}")
+        # The middle block, as wide as the last level, always attends.
+        for factor, width in zip(factors, widths, strict=True):
+            attends = factor in self.attention_downsampling or factor == factors[-1]
+            if attends and width % self.num_head_channels:
+                raise ValueError(f"width {width} must be divisible by num_head_channels")
+        return self
+
+
+class AdmSettings(AdmSize):
+    """Everything the constructor of the U-Net needs."""
+
+    family: Literal["adm"]
+    input_size: Count
+    in_channels: Count
+    num_classes: Count
+    label_dropout: Share
+
+    @model_validator(mode="after")
+    def _halvable(self) -> Self:
+        factor = 2 ** (len(self.channel_mult) - 1)
+        if self.input_size % factor:
+            raise ValueError(f"input_size {self.input_size} must be divisible by {factor}")
+        return self
+
+
+BackboneSettings = Annotated[
+    DiTSettings | TextDiTSettings | AdmSettings, Field(discriminator="family")
+]

@@ -1,0 +1,1 @@
+"""Other people's files: released checkpoints, and samples for other evaluators."""

@@ -1,0 +1,214 @@
+"""All metrics of one set of samples, and the record of a measured model. Imports are light."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtr.config.stages import Protocol
+from dtr.metrics import fid, inception_score, kid
+from dtr.metrics.features import Features, load_features, same_extractor, sample_features
+from dtr.metrics.intervals import Interval, wilson
+from dtr.metrics.precision_recall import precision_recall
+from dtr.records.provenance import provenance
+from dtr.seeding import generator
+from dtr.support.errors import Refusal
+from dtr.support.files import read_json, write_json
+
+DIRECTIONS = {
+    "fid": "lower",
+    "fid-clean": "lower",
+    "kid": "lower",
+    "inception_score": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "recognised": "higher",
+}
+# What low and high mean, for the footnotes of tables.
+INTERVALS = {
+    "fid": "95 % bootstrap over the generated images, recentred; reference fixed",
+    "fid-clean": "95 % bootstrap over the generated images, recentred; reference fixed",
+    "kid": "95 % bootstrap over the generated images, recentred; reference fixed",
+    "inception_score": "95 % bootstrap over the generated images, recentred",
+    "precision": "95 % Wilson over the generated images; real manifold fixed",
+    "recall": "95 % Wilson over the real images; generated manifold fixed",
+    "recognised": "95 % Wilson over the generated images",
+}
+
+
+def measure_files(
+    shards: Sequence[Path], reference: Path, protocol: Protocol, *, bootstrap: int
+) -> list[dict[str, Any]]:
+    """The `metrics` list of the samples in several feature files, in the order of their shards.
+
+    Without guidance in the protocol the model was told no class, so none can be recognised.
+    """
+    generated, real = load_features(shards), load_features([reference])
+    same_extractor(generated, real, where=shards[0])
+    if protocol.guidance is None:
+        generated = replace(generated, labels=None)
+    return measure(generated, real, protocol, bootstrap=bootstrap)
+
+
+def measure_real(reference: Path, protocol: Protocol, *, bootstrap: int) -> list[dict[str, Any]]:
+    """The floor: n_samples real images measured as if generated, against the other real ones."""
+    features = load_features([reference])
+    if len(features) <= protocol.n_samples:
+        raise Refusal(
+            f"{reference}: {len(features)} real images; the real-against-real control needs "
+            f"more than n_samples = {protocol.n_samples}"
+        )
+    order = generator(protocol.seed, "real control").permutation(len(features))
+    chosen, rest = order[: protocol.n_samples], order[protocol.n_samples :]
+    generated = features.rows(chosen)
+    if protocol.guidance is None:
+        generated = replace(generated, labels=None)
+    return measure(generated, features.rows(rest), protocol, bootstrap=bootstrap)
+
+
+def measure(
+    generated: Features, real: Features, protocol: Protocol, *, bootstrap: int
+) -> list[dict[str, Any]]:
+    """Every metric of `generated` against `real`: name, n, value, 95 % low and high, direction.
+
+    Labels of `generated` are the classes asked for; without them `recognised` is left out.
+    bootstrap: resamples behind each bootstrap interval, at least 1.
+    """
+    _check("generated", generated, protocol)
+    _check("real", real, protocol)
+    if generated.features.shape[1] != real.features.shape[1]:
+        raise Refusal(
+            f"features: generated have {generated.features.shape[1]} dimensions, "
+            f"real {real.features.shape[1]}; they must be of one extractor"
+        )
+    return [
+        {
+            "name": f"{name}@{protocol.extractor}",
+            "n": len(generated),
+            "value": value,
+            "low": low,
+            "high": high,
+            "direction": DIRECTIONS[name],
+        }
+        for name, value, (low, high) in (
+            *_distances(generated, real, protocol, bootstrap),
+            *_shares(generated, real, protocol),
+        )
+    ]
+
+
+def _distances(generated, real, protocol, bootstrap) -> list[tuple[str, float, Interval]]:
+    pair = {"generated": generated.features, "real": real.features}
+    draws = {"resamples": bootstrap, "seed": protocol.seed}
+    frechet, second = fid.frechet(**pair), fid.frechet_clean(**pair)
+    low, high = fid.frechet_interval(frechet, **pair, **draws)
+    mmd = kid.kernel_distance(**pair, subset=protocol.kid_subset)
+    chunks = {"logits": generated.logits, "split": protocol.inception_split}
+    score = inception_score.inception_score(**chunks)
+    return [
+        ("fid", frechet, (low, high)),
+        # The same estimator on the same features: its spread is that of the first engine.
+        ("fid-clean", second, (max(low + second - frechet, 0.0), high + second - frechet)),
+        ("kid", mmd, kid.kernel_interval(mmd, **pair, **draws)),
+        (
+            "inception_score",
+            score,
+            inception_score.inception_score_interval(score, **chunks, **draws),
+        ),
+    ]
+
+
+def _shares(generated, real, protocol) -> list[tuple[str, float, Interval]]:
+    precision, recall = precision_recall(
+        generated=generated.features, real=real.features, neighbours=protocol.neighbours
+    )
+    shares = [
+        ("precision", precision, wilson(precision, len(generated))),
+        ("recall", recall, wilson(recall, len(real))),
+    ]
+    if generated.labels is not None:
+        share = float((generated.logits.argmax(axis=1) == generated.labels).mean())
+        shares.append(("recognised", share, wilson(share, len(generated))))
+    return shares
+
+
+def _check(which: str, data: Features, protocol: Protocol) -> None:
+    expected = protocol.n_samples if which == "generated" else None
+    if expected is not None and len(data) != expected:
+        raise Refusal(f"{which} images: {len(data)}, the protocol's n_samples is {expected}")
+    least = max(protocol.kid_subset, protocol.neighbours + 1)
+    if len(data) < least:
+        raise Refusal(
+            f"{which} images: {len(data)}; kid_subset = {protocol.kid_subset} and "
+            f"neighbours = {protocol.neighbours} need at least {least}"
+        )
+    for name, values in (("features", data.features), ("logits", data.logits)):
+        if len(values) != len(data) or values.ndim != 2:
+            raise Refusal(f"{which} {name}: shape {list(values.shape)}, expected [{len(data)}, d]")
+        broken = int((~np.isfinite(values).all(axis=1)).sum())
+        if broken:
+            raise Refusal(f"{which} {name}: not finite for {broken} of {len(values)} images")
+    if data.labels is not None:
+        classes = data.logits.shape[1]
+        if data.labels.shape != (len(data),) or not np.isin(data.labels, range(classes)).all():
+            raise Refusal(f"{which} labels: expected {len(data)} integers from 0 to {classes - 1}")
+
+
+def write_record(
+    out: Path,
+    protocol: Protocol,
+    *,
+    slot: str,
+    reference: Path,
+    bootstrap: int,
+    models: Sequence[Path] | None = None,
+    samples: Sequence[Path] = (),
+    extractor: Path | None = None,
+    features: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Write the metrics of a model's sample files; of real images where `models` is None.
+
+    A record is written whatever happened, so that no cell blocks the page.
+
+    Features of the samples are kept in the folder `features`.  Several models are experts sampled
+    together; their names are joined.  A diverged run gets a record without metrics; samples that
+    cannot be measured one with status "failed" and the reason.
+    """
+    started = time.perf_counter()
+    train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
+    if models:
+        records = [read_json(model / "train.json") for model in models]
+        worst = next((record for record in records if record["status"] != "ok"), records[0])
+        train = worst | {"run": "+".join(record["run"] for record in records)}
+    status, reason, metrics = train["status"], train["reason"], []
+    if status == "ok":
+        try:
+            if not models:
+                metrics = measure_real(reference, protocol, bootstrap=bootstrap)
+            else:
+                shards = [
+                    sample_features(path, extractor, features, device=device) for path in samples
+                ]
+                metrics = measure_files(shards, reference, protocol, bootstrap=bootstrap)
+        except Refusal as refusal:
+            status, reason = "failed", str(refusal)
+    write_json(
+        out,
+        {
+            "run": train["run"],
+            "slot": slot,
+            "seed": train["seed"],
+            "step": train["step"],
+            "status": status,
+            "reason": reason,
+            "protocol": protocol.plain(),
+            "protocol_id": protocol.id,
+            "metrics": metrics,
+            "provenance": provenance(),
+            "wall_seconds": time.perf_counter() - started,
+        },
+    )

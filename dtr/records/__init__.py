@@ -1,0 +1,1 @@
+"""What is written about a result, read back, and where it came from."""

@@ -1,0 +1,144 @@
+"""Reference results: the records of a full run without images and weights, and how to use them.
+
+A reference folder holds `scale.json`, the scale that was run, and its records in the places they
+had below the results folder, with thinner training histories.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from dtr.config.scale import Scale
+from dtr.records.table import Records
+from dtr.support.errors import Refusal
+from dtr.support.files import canonical_json, read_json, write_text
+from dtr.support.settings import parse
+
+RECORDS = (
+    "runs/*/seed*/step*/train.json",
+    "runs/*/seed*/step*/metrics/*.json",
+    "controls/*/*/metrics/*.json",
+    "analysis/*/*.json",
+)
+HISTORY_POINTS = 25  # kept of each training
+SAME = 1e-9  # relative difference below which two values are one
+
+
+def collect(scale: Scale, out: Path) -> int:
+    """Copy the records of a scale to the reference folder `out`; returns their number.
+
+    What was there before is replaced. Records that cannot be read are refused.
+    """
+    root = Path(scale.results)
+    paths = sorted(path for pattern in RECORDS for path in root.glob(pattern))
+    if not paths:
+        raise Refusal(f"{root}: no records to collect")
+    if (broken := Records(scale).broken) != {}:
+        raise Refusal(f"{root / next(iter(broken))}: {next(iter(broken.values()))}")
+    shutil.rmtree(out, ignore_errors=True)
+    write_text(out / "scale.json", canonical_json(scale.plain()) + "\n")
+    for path in paths:
+        record = read_json(path)
+        if len(history := record.get("history", [])) > HISTORY_POINTS:
+            stride = -(-len(history) // HISTORY_POINTS)
+            record["history"] = history[::-stride][::-1]  # the last entry stays
+        write_text(out / path.relative_to(root), canonical_json(record) + "\n")
+    return len(paths)
+
+
+def reference_scale(folder: Path) -> Scale:
+    """The scale behind a reference folder; its `results` is that folder."""
+    file = folder / "scale.json"
+    if not file.is_file():
+        raise Refusal(f"{folder}: no reference results (scale.json is missing)")
+    return parse(Scale, read_json(file) | {"results": str(folder)}, source=str(file))
+
+
+def restore(folder: Path, out: Path) -> Scale:
+    """Copy a reference folder to the results folder `out`, for building its report there."""
+    scale = reference_scale(folder)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(folder, out)
+    return scale.model_copy(update={"results": str(out)})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One measured value beside its reference.
+
+    `agreement`: identical (the same seeds give the same numbers), agrees (the ranges of intervals
+    over seeds overlap), differs, missing (not measured here), new (not in the reference).
+    """
+
+    run: str
+    slot: str
+    step: int
+    protocol_id: str
+    metric: str
+    agreement: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+    reference_low: float | None = None
+    reference_high: float | None = None
+
+
+KEY = ["run", "slot", "step", "protocol_id", "metric"]
+
+
+def compare(scale: Scale, folder: Path) -> list[Compared]:
+    """Every value of the reference in `folder` or of the scale's results, one beside the other."""
+    reference = _values(Records(reference_scale(folder)))
+    here = _values(Records(scale))
+    return list(_compared(here, reference))
+
+
+def _values(records: Records) -> dict[tuple, pd.DataFrame]:
+    frame = records.frame
+    rows = frame[(frame["kind"] == "metrics") & (frame["status"] == "ok") & (frame["metric"] != "")]
+    return dict(iter(rows.groupby(KEY, sort=True)))
+
+
+def _compared(
+    here: dict[tuple, pd.DataFrame], reference: dict[tuple, pd.DataFrame]
+) -> Iterator[Compared]:
+    for key in sorted(here.keys() | reference.keys()):
+        ours, theirs = here.get(key), reference.get(key)
+        numbers = (*_range(ours), *_range(theirs))
+        if ours is None or theirs is None:
+            yield Compared(*key, "missing" if ours is None else "new", *numbers)
+            continue
+        _, low, high, _, reference_low, reference_high = numbers
+        if _identical(ours, theirs):
+            agreement = "identical"
+        elif low <= reference_high and reference_low <= high:
+            agreement = "agrees"
+        else:
+            agreement = "differs"
+        yield Compared(*key, agreement, *numbers)
+
+
+def _range(rows: pd.DataFrame | None) -> tuple[float | None, float | None, float | None]:
+    """Mean over seeds, and the ends of all their intervals together."""
+    if rows is None:
+        return None, None, None
+    low = rows["low"].fillna(rows["value"]).min()
+    high = rows["high"].fillna(rows["value"]).max()
+    return float(rows["value"].mean()), float(low), float(high)
+
+
+def _identical(ours: pd.DataFrame, theirs: pd.DataFrame) -> bool:
+    """Whether the seeds that both have, and there is one, gave the same values."""
+    both = ours.merge(theirs, on="seed", suffixes=("", "_reference"))
+    difference = (both["value"] - both["value_reference"]).abs()
+    return bool(len(both)) and bool((difference <= SAME * both["value"].abs()).all())
+
+
+def comparison_csv(compared: list[Compared]) -> str:
+    """One line per value."""
+    names = [field.name for field in fields(Compared)]
+    return pd.DataFrame(map(astuple, compared), columns=names).to_csv(index=False)

@@ -1,0 +1,82 @@
+"""The work directory of a training: one writer at a time, and a log that survives kills.
+
+Free of torch: the report looks here for what is going on.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dtr.support.errors import Busy
+
+LOCK, LOG = "lock", "train.jsonl"
+PATIENCE = 0.5  # seconds to wait for the lock: longer than a look whether somebody holds it
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the work directory; a second process is refused. Released even by SIGKILL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as lock:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Busy(
+                        f"{folder}: another process is training here; wait for it or stop it"
+                    ) from None
+            time.sleep(PATIENCE / 10)
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process trains in the work directory at this moment."""
+    try:
+        with open(folder / LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def append_log(folder: Path, entry: dict[str, Any]) -> None:
+    """Add one line to the durable training log of a work directory."""
+    with open(folder / LOG, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(entry) + "\n")
+
+
+def read_log(folder: Path, *, until: int | None = None) -> list[dict[str, Any]]:
+    """Log entries up to step `until`, each step once (the last writing wins), in order.
+
+    A line cut off by a kill is skipped; the steps after a resume are logged again.
+    """
+    entries = {}
+    path = folder / LOG
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+            entries[entry["step"]] = entry
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return [entries[step] for step in sorted(entries) if until is None or step <= until]
+
+
+def running_steps(root: Path) -> dict[tuple[str, int], int]:
+    """The last logged step of every training going on below work folder `root`, by (run, seed)."""
+    steps = {}
+    for lock in sorted(root.glob(f"*/seed*/*/{LOCK}")):
+        folder = lock.parent
+        if in_use(folder):
+            run, seed = folder.parts[-3], int(folder.parts[-2].removeprefix("seed"))
+            log = read_log(folder)
+            steps[run, seed] = log[-1]["step"] if log else 0
+    return steps

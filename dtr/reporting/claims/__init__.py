@@ -1,0 +1,1 @@
+"""The paper's claims, the comparisons behind them, and the verdicts."""

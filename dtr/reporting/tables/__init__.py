@@ -1,0 +1,1 @@
+"""Tables 1-8 as the paper lays them out."""

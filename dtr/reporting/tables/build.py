@@ -1,0 +1,207 @@
+"""Tables 1-8 as the paper lays them out, from one source: HTML, CSV, Markdown and LaTeX."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import pandas as pd
+
+from dtr.config.scale import Scale
+from dtr.experiments import SLOTS, Run
+from dtr.planning.evaluations import baseline_run, panel_protocol
+from dtr.records.table import Records
+from dtr.reporting.published import value_of
+from dtr.reporting.tables.cells import (
+    NAMES,
+    QUOTED,
+    Cell,
+    fill_from,
+    paper_cell,
+    resolve,
+    rows_of,
+)
+from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
+from dtr.support.errors import Refusal
+
+ARROWS = {"lower": "↓", "higher": "↑", "": ""}
+
+
+@dataclass
+class Column:
+    """One column of values: its group, its metric and how it is measured here."""
+
+    group: Group
+    metric: str
+    heading: str
+    measured_as: str
+
+
+@dataclass
+class Row:
+    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control."""
+
+    labels: tuple[str, ...]
+    cells: list[Cell]
+    kind: str = "paper"
+
+
+@dataclass
+class Table:
+    """One table of the paper with what was reproduced of it."""
+
+    name: str
+    stubs: tuple[str, ...]
+    groups: list[tuple[Group, str, int]]  # with its heading and its number of columns
+    columns: list[Column]
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def number(self) -> str:
+        return self.name.removeprefix("table")
+
+    def bodies(self) -> list[tuple[str, list[Row]]]:
+        """The rows in runs of one kind, in order."""
+        return [(kind, list(rows)) for kind, rows in groupby(self.rows, key=lambda row: row.kind)]
+
+    def counts(self) -> Counter[str]:
+        """Cells of the paper by status; quoted ones and empty places are no cells."""
+        cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)
+        return Counter(cell.status for cell in cells if cell.status)
+
+    def reasons(self) -> list[tuple[str, str, int]]:
+        """(status, reason, cells) of what is not measured, most frequent first."""
+        found: Counter[tuple[str, str]] = Counter(
+            (cell.status, cell.reason)
+            for row in self.rows
+            for cell in row.cells
+            if cell.status not in ("", "measured", "computed", "quoted")
+        )
+        return [(*what, count) for what, count in found.most_common()]
+
+
+def build_tables(scale: Scale, records: Records) -> list[Table]:
+    """Tables 1-8 of the paper, filled with whatever records exist."""
+    return [_build(layout, scale, records) for layout in LAYOUTS]
+
+
+def build_table(name: str, records: Records) -> Table:
+    """One table of the paper ("table4"), filled with whatever records exist."""
+    known = {layout.name: layout for layout in LAYOUTS}
+    if name not in known:
+        raise Refusal(f"table {name!r}: unknown; known: {', '.join(known)}")
+    return _build(known[name], records.scale, records)
+
+
+def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
+    columns = [
+        _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
+    ]
+    groups = [
+        (group, group.label or SLOTS[group.slot][0], len(group.metrics)) for group in layout.groups
+    ]
+    table = Table(layout.name, layout.stubs, groups, columns)
+    for row in layout.rows:
+        cells = [
+            resolve(paper_cell(row, column.group, column.metric), row, column.group, records)
+            for column in columns
+        ]
+        quoted = any(run.startswith(QUOTED) for run in row.runs.values())
+        table.rows.append(Row(row.labels, cells, "quoted" if quoted else "paper"))
+    for run in scale.extra_runs:
+        if run.needed_by(layout.name):
+            table.rows.append(_extra_row(table, run, records))
+    if layout is TABLE1:
+        table.rows += _control_rows(table, records)
+    _mark_best(table)
+    return table
+
+
+def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Column:
+    name, direction, _ = NAMES[metric]
+    if direction:
+        run = next(row.runs[group.slot] for row in layout.rows if group.slot in row.runs)
+        samples = (value_of(group.panel, run, metric) or {}).get("n_samples", 50_000)
+        if samples != 50_000:
+            name += f"-{samples // 1000}K"
+    measured_as = ""
+    if direction and group.slot in scale.slots:
+        measured_as = f"{metric}@{scale.slots[group.slot].extractor}"
+    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as)
+
+
+def _extra_row(table: Table, run: Run, records: Records) -> Row:
+    """A run of the scale's own in the columns of its slot; the paper has no value for it."""
+    spec = RowSpec((run.id,), {run.slot: run.id})
+    cells = []
+    for column in table.columns:
+        cell = Cell(column.metric)
+        if column.group.slot == run.slot and NAMES[column.metric][1]:
+            cell = resolve(Cell(column.metric, "pending", run=run.id), spec, column.group, records)
+        cells.append(cell)
+    return Row((run.id, *[""] * (len(table.stubs) - 1)), cells, "extra")
+
+
+def _control_rows(table: Table, records: Records) -> list[Row]:
+    """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
+    real, untrained = [], []
+    for column in table.columns:
+        untrained.append(_control(column, _untrained_rows(column, records), records))
+        real.append(_control(column, _real_rows(column, records), records))
+    return [
+        Row(("real against real images",), real, "control"),
+        Row(("untrained network",), untrained, "control"),
+    ]
+
+
+def _untrained_rows(column: Column, records: Records) -> pd.DataFrame:
+    scale, slot = records.scale, column.group.slot
+    baseline = baseline_run(scale, slot)
+    if baseline is None:
+        return records.frame[:0]
+    own = panel_protocol(scale, column.group.panel, slot)
+    return rows_of(records, baseline.id, 0, own.id)
+
+
+def _real_rows(column: Column, records: Records) -> pd.DataFrame:
+    scale, slot = records.scale, column.group.slot
+    if slot not in scale.slots:
+        return records.frame[:0]
+    own = panel_protocol(scale, column.group.panel, slot)
+    frame = records.frame
+    return frame[
+        (frame["slot"] == slot) & (frame["run"] == "real") & (frame["protocol_id"] == own.id)
+    ]
+
+
+def _control(column: Column, rows: pd.DataFrame, records: Records) -> Cell:
+    cell = Cell(column.metric)
+    if column.group.slot not in records.scale.slots:
+        return cell
+    if not fill_from(cell, rows, records, column.group.slot):
+        cell.status, cell.reason = "pending", "no record of this control yet"
+    return cell
+
+
+def _mark_best(table: Table) -> None:
+    """Mark the best printed value of each column, the paper's and ours apart; ties share it."""
+    for index, column in enumerate(table.columns):
+        direction = NAMES[column.metric][1]
+        if not direction:
+            continue
+        cells = [row.cells[index] for row in table.rows if row.kind != "control"]
+        best = min if direction == "lower" else max
+        known = [cell for cell in cells if cell.paper_text.replace(",", "")[:1].isdigit()]
+        if len(known) > 1:
+            top = best(known, key=lambda cell: cell.paper).paper_text
+            for cell in known:
+                cell.best_paper = cell.paper_text == top
+        measured = [cell for cell in cells if cell.status == "measured"]
+        if len(measured) > 1:
+            top = best(measured, key=lambda cell: cell.value).value_text
+            for cell in measured:
+                cell.best_value = cell.value_text == top
+
+
+def summary(tables: list[Table]) -> Counter[str]:
+    """Cells of all tables by status."""
+    return sum((table.counts() for table in tables), Counter())

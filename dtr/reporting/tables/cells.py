@@ -1,0 +1,299 @@
+"""One table cell: the paper's value, the reproduced one with its interval, or why there is none."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dtr.analysis.complexity import paper_gflops, parameter_count
+from dtr.config.scale import Scale
+from dtr.planning.evaluations import components, lineage, panel_protocol, throughput_record_path
+from dtr.planning.runs import all_runs, reason_not_run, training_steps
+from dtr.records.table import Records, ThroughputRecord
+from dtr.reporting.published import UNKNOWN, complexity_of, value_of
+from dtr.reporting.tables.layout import Group, RowSpec
+
+NAMES = {  # metric: (heading, direction in which it improves, decimals)
+    "fid": ("FID", "lower", 2),
+    "fid-clean": ("FID, second engine", "lower", 2),
+    "kid": ("KID", "lower", 4),
+    "inception_score": ("IS", "higher", 2),
+    "precision": ("Precision", "higher", 2),
+    "recall": ("Recall", "higher", 2),
+    "recognised": ("Recognised", "higher", 3),
+    "iterations": ("Iterations", "", 0),
+    "parameters_millions": ("Parameters (M)", "", 0),
+    "gflops": ("GFLOPs", "", 2),
+    "iterations_per_second": ("Iterations/s", "", 2),
+    "throughput_ratio": ("Rate with DTR / without", "", 3),
+}
+QUOTED = "cited:"
+
+
+@dataclass
+class Cell:
+    """`status`: measured, computed, pending, running, not run, diverged, failed, broken, outdated,
+    quoted.
+
+    An empty status is a cell that the paper does not have. `paper` is None where it has no value,
+    NaN where the value is unknown. `low` and `high` bound `value` as `interval` says.
+    """
+
+    metric: str = ""
+    status: str = ""
+    reason: str = ""
+    run: str = ""
+    paper: float | None = None
+    source: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    n: int | None = None
+    seeds: tuple[int, ...] = ()
+    measured_as: str = ""
+    protocol_id: str = ""
+    best_paper: bool = False
+    best_value: bool = False
+
+    @property
+    def paper_text(self) -> str:
+        if self.paper is None:
+            return ""
+        return UNKNOWN if math.isnan(self.paper) else format_value(self.metric, self.paper)
+
+    @property
+    def value_text(self) -> str:
+        return "" if self.value is None else format_value(self.metric, self.value)
+
+    @property
+    def interval_text(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        low, high = format_value(self.metric, self.low), format_value(self.metric, self.high)
+        return f"[{low}, {high}]"
+
+    @property
+    def details(self) -> str:
+        """What stands behind the cell, in one line."""
+        parts = [f"paper: {self.paper_text} ({self.source})" if self.source else ""]
+        if self.status == "measured":
+            seeds = f", seed {', '.join(map(str, self.seeds))}" if self.seeds else ""
+            parts += [f"{self.measured_as}, n = {self.n:,}{seeds}"]
+            parts += [f"{self.interval} {self.interval_text}" if self.interval_text else ""]
+            parts += [f"protocol {self.protocol_id}" if self.protocol_id else ""]
+        elif self.status:
+            parts += [self.status + (f": {self.reason}" if self.reason else "")]
+        if self.status == "measured":
+            parts += [self.reason]
+        return " · ".join(part for part in (*parts, self.run) if part)
+
+
+def format_value(metric: str, value: float) -> str:
+    """A value with the decimals of its metric, those the paper prints."""
+    return f"{value:,.{NAMES.get(metric, ('', '', 3))[2]}f}".replace("-", "−")
+
+
+def paper_cell(row: RowSpec, group: Group, metric: str) -> Cell:
+    """The cell as the paper has it; without a status where it has none."""
+    run = row.runs.get(group.slot, "")
+    if row.complexity is not None and metric == "throughput_ratio":
+        found = _paper_ratio(*row.complexity)
+    elif row.complexity is not None:
+        found = complexity_of(*row.complexity, metric)
+    elif run and metric == "iterations":
+        found = value_of(group.panel, run, "fid", iterations=row.iterations)
+        found = found | {"value": found["iterations"]} if found else None
+    else:
+        found = value_of(group.panel, run, metric, iterations=row.iterations) if run else None
+    if found is None:
+        return Cell(metric)
+    value = math.nan if found["value"] is None else float(found["value"])
+    return Cell(metric, "pending", run=run, paper=value, source=found["provenance"] or UNKNOWN)
+
+
+def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
+    """Fill in what this repository has for the cell: measured, computed, or a status."""
+    if not cell.status:
+        return cell
+    if cell.run.startswith(QUOTED):
+        cell.status, cell.reason = "quoted", "not trained by the paper's authors either"
+        return cell
+    if cell.metric in ("gflops", "parameters_millions"):
+        return _computed(cell, row)
+    if cell.metric in ("iterations_per_second", "throughput_ratio"):
+        return _speed(cell, row, records)
+    if cell.metric == "iterations":
+        return _length(cell, group, records.scale)
+    return _measured(cell, group, records, step_of(records.scale, cell.run, group.slot))
+
+
+def step_of(scale: Scale, run_key: str, slot: str) -> int | None:
+    """The last training step at this scale of the run or runs behind a cell."""
+    run = all_runs(scale).get(components(run_key)[0])
+    if run is None or slot not in scale.slots:
+        return None
+    return training_steps(scale, run)
+
+
+def _computed(cell: Cell, row: RowSpec) -> Cell:
+    """Size and cost of the paper's own architecture, whatever the scale trains."""
+    backbone, routed, copies = row.network
+    if cell.metric == "gflops":
+        cell.value = paper_gflops(backbone, routed)
+    else:
+        cell.value = copies * parameter_count(backbone) / 1e6
+    cell.status, cell.reason = "computed", f"counted for the paper's {backbone}, at any scale"
+    return cell
+
+
+def _paper_ratio(backbone: str, routing: str) -> dict | None:
+    """The paper's rate with DTR by that without; the paper prints the two and not their ratio."""
+    if routing == "none":
+        return None
+    routed, plain = (
+        complexity_of(backbone, name, "iterations_per_second")["value"]
+        for name in (routing, "none")
+    )
+    return {"value": routed / plain, "provenance": f"derived: {routed:g} / {plain:g}"}
+
+
+def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
+    """Training speed of the paper's own architecture, and what remains of it with DTR."""
+    scale, (backbone, routing) = records.scale, row.complexity
+    record = records.throughput.get(backbone)
+    if record is not None and routing in record.iterations_per_second:
+        return _from_speed_record(cell, routing, record)
+    path = Path(throughput_record_path(scale, backbone)).relative_to(records.root)
+    if (problem := records.broken.get(path.as_posix())) is not None:
+        cell.status, cell.reason = "broken", problem
+    elif backbone in records.failed:
+        cell.status, cell.reason = "failed", records.failed[backbone]
+    elif "table7" in scale.targets:
+        cell.status, cell.reason = "pending", "no speed record yet"
+    else:
+        cell.status = "not run"
+        cell.reason = f"table7 is not among the targets of the {scale.scale} scale"
+    return cell
+
+
+def _from_speed_record(cell: Cell, routing: str, record: ThroughputRecord) -> Cell:
+    cell.status, cell.n = "measured", record.pairs
+    cell.measured_as = (
+        f"steps/s of one process on {record.device}, batch {record.batch_size}, "
+        f"{record.threads} threads, median over pairs of steps with DTR and without"
+    )
+    # The record has seconds with DTR by seconds without; rates are the other way round.
+    ratio, low, high = 1 / record.ratio, 1 / record.high, 1 / record.low
+    if cell.metric == "throughput_ratio":
+        cell.value, cell.low, cell.high = ratio, low, high
+        cell.interval = "95 % bootstrap interval over pairs"
+        return cell
+    cell.value = record.iterations_per_second[routing]
+    if routing != "none":
+        texts = [format_value("throughput_ratio", value) for value in (ratio, low, high)]
+        cell.reason = "{} [{}, {}] of the rate without DTR".format(*texts)
+    return cell
+
+
+def _length(cell: Cell, group: Group, scale: Scale) -> Cell:
+    steps = step_of(scale, cell.run, group.slot)
+    reason = _reason_not_run(scale, cell.run)
+    if steps is None or reason is not None:
+        cell.status, cell.reason = "not run", reason or "the slot is not filled"
+    else:
+        cell.value, cell.status = steps, "computed"
+        cell.reason = f"training steps at the {scale.scale} scale"
+    return cell
+
+
+def _reason_not_run(scale: Scale, run_key: str) -> str | None:
+    known = all_runs(scale)
+    reasons = (reason_not_run(scale, known[run]) for run in components(run_key) if run in known)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def rows_of(records: Records, run: str, step: int, protocol_id: str) -> pd.DataFrame:
+    """The metrics rows of one model under one protocol, for the seeds of the scale."""
+    frame = records.frame
+    return frame[
+        (frame["kind"] == "metrics")
+        & (frame["run"] == run)
+        & (frame["step"] == step)
+        & (frame["protocol_id"] == protocol_id)
+        & frame["seed"].isin(records.scale.seeds)
+    ]
+
+
+def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> Cell:
+    scale = records.scale
+    if step is None:
+        rows = records.frame[:0]
+    else:
+        own = panel_protocol(scale, group.panel, group.slot)
+        rows = rows_of(records, cell.run, step, own.id)
+    for seed in sorted(set(rows["seed"])):
+        reasons = (records.outdated(run, seed, step) for run in components(cell.run))
+        if reason := next(filter(None, reasons), None):
+            cell.status, cell.reason = "outdated", reason
+            rows = rows[rows["seed"] != seed]
+    if fill_from(cell, rows, records, group.slot) or cell.status == "outdated":
+        return cell
+    trained = records.frame[
+        (records.frame["kind"] == "train")
+        & records.frame["run"].isin(components(cell.run))
+        & (records.frame["step"] == (-1 if step is None else step))
+        & records.frame["seed"].isin(scale.seeds)
+        & (records.frame["status"] != "ok")
+    ]
+    if len(trained):
+        cell.status, cell.reason = trained.iloc[0]["status"], trained.iloc[0]["reason"]
+    elif (reason := _reason_not_run(scale, cell.run)) is not None:
+        cell.status, cell.reason = "not run", reason
+    elif running := _running(records, cell.run, step):
+        cell.status, cell.reason = "running", running
+    else:
+        cell.status, cell.reason = "pending", "no metrics record yet"
+    return cell
+
+
+def _running(records: Records, run_key: str, step: int | None) -> str | None:
+    """How far the training behind a cell is, if it goes on at this moment."""
+    known = all_runs(records.scale)
+    for run in (known[name] for name in components(run_key) if name in known):
+        for seed in records.scale.seeds:
+            reached = records.running.get((lineage(records.scale, run).id, seed))
+            if reached is not None and records.training_of(run.id, seed, step) is None:
+                return f"training of seed {seed} is at step {reached:,} of {step:,}"
+    return None
+
+
+def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bool:
+    """Put the mean over seeds of the cell's metric into it; whether any record spoke of it."""
+    if rows.empty:
+        return False
+    asked = f"{cell.metric}@{records.scale.slots[slot].extractor}"
+    good = rows[(rows["status"] == "ok") & (rows["metric"] == asked)].sort_values("seed")
+    bad = rows[rows["status"] != "ok"]
+    if good.empty:
+        if len(bad):
+            cell.status, cell.reason = bad.iloc[0]["status"], bad.iloc[0]["reason"]
+        else:
+            cell.status, cell.reason = "pending", f"the record has no {asked}"
+        return True
+    cell.status, cell.measured_as = "measured", asked
+    cell.value, cell.n = float(good["value"].mean()), int(good["n"].min())
+    cell.seeds = tuple(int(seed) for seed in good["seed"] if seed >= 0)
+    cell.protocol_id = good.iloc[0]["protocol_id"]
+    if len(good) > 1:
+        cell.low, cell.high = float(good["value"].min()), float(good["value"].max())
+        cell.interval = f"range over {len(good)} seeds"
+    elif not math.isnan(good.iloc[0]["low"]) and not math.isnan(good.iloc[0]["high"]):
+        cell.low, cell.high = float(good.iloc[0]["low"]), float(good.iloc[0]["high"])
+        cell.interval = "bootstrap interval of one seed"
+    wanted = len(records.scale.seeds)
+    if cell.seeds and len(good) < wanted:
+        missing = f"; {bad.iloc[0]['status']} for another" if len(bad) else ""
+        cell.reason = f"{len(good)} of {wanted} seeds{missing}"
+    return True

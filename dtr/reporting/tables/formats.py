@@ -1,0 +1,100 @@
+"""The files of a table: CSV with everything that is known, Markdown and LaTeX as in the paper."""
+
+import csv
+import io
+from pathlib import Path
+
+from dtr.experiments import SLOTS
+from dtr.reporting.tables.build import Column, Table
+from dtr.reporting.tables.cells import Cell
+from dtr.support.files import write_text
+
+
+def plain_text(cell: Cell) -> str:
+    """A cell in one line: `paper / ours [low, high]`, or the status in place of ours."""
+    if not cell.status:
+        return "–"
+    ours = " ".join(part for part in (cell.value_text or cell.status, cell.interval_text) if part)
+    return f"{cell.paper_text} / {ours}" if cell.paper is not None else ours
+
+
+def to_csv(table: Table) -> str:
+    """One line per cell, with everything that is known about it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    fields = ("status", "reason", "run", "n", "measured_as", "protocol_id", "interval", "source")
+    values = ("paper", "value", "low", "high", "seeds")
+    writer.writerow(["table", "row", "kind", "dataset", "metric", *values, *fields])
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if not cell.status:
+                continue
+            paper = cell.paper_text if cell.paper_text == "unknown" else cell.paper
+            writer.writerow(
+                [table.name, " / ".join(filter(None, row.labels)), row.kind]
+                + [SLOTS[column.group.slot][0], cell.metric, paper, cell.value, cell.low]
+                + [cell.high, " ".join(map(str, cell.seeds))]
+                + [getattr(cell, name) for name in fields]
+            )
+    return out.getvalue()
+
+
+def _heading(table: Table, column: Column) -> str:
+    shared = column.group.label or len(table.groups) == 1
+    return column.heading if shared else f"{SLOTS[column.group.slot][0]} {column.heading}"
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table; the best values are bold."""
+    heads = [*table.stubs, *(_heading(table, column) for column in table.columns)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in table.rows:
+        cells = [_emphasised(cell, "**", "**").replace("|", "\\|") for cell in row.cells]
+        lines.append("| " + " | ".join([*row.labels, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _emphasised(cell: Cell, before: str, after: str) -> str:
+    text = plain_text(cell)
+    if cell.paper is not None and cell.status:
+        paper, ours = text.split(" / ", 1)
+        paper = f"{before}{paper}{after}" if cell.best_paper else paper
+        return f"{paper} / {before}{ours}{after}" if cell.best_value else f"{paper} / {ours}"
+    return f"{before}{text}{after}" if cell.best_value else text
+
+
+LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "–": "--"}
+LATEX |= {symbol: f"\\{symbol}" for symbol in "%&_#$"}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(symbol, symbol) for symbol in text)
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs tabular; each cell is `paper / ours`, the best values bold."""
+    stubs = len(table.stubs)
+    lines = [f"\\begin{{tabular}}{{{'l' * stubs}{'r' * len(table.columns)}}}", "\\toprule"]
+    spans, rules, start = [""] * stubs, [], stubs + 1
+    for _, heading, width in table.groups:
+        spans.append(f"\\multicolumn{{{width}}}{{c}}{{{_latex(heading)}}}")
+        rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
+    heads = [*table.stubs, *(column.heading for column in table.columns)]
+    lines += [" & ".join(spans) + r" \\", " ".join(rules)]
+    lines += [" & ".join(map(_latex, heads)) + r" \\", "\\midrule"]
+    for before, row in zip([None, *table.rows], table.rows, strict=False):
+        if before is not None and row.kind != before.kind:
+            lines.append("\\midrule")
+        cells = [_emphasised(cell, "\x01", "\x02") for cell in row.cells]
+        line = " & ".join(map(_latex, (*row.labels, *cells))) + r" \\"
+        lines.append(line.replace("\x01", r"\textbf{").replace("\x02", "}"))
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def write_tables(tables: list[Table], folder: Path) -> None:
+    """Write tables/table<N>.{csv,md,tex}."""
+    for table in tables:
+        write_text(folder / f"{table.name}.csv", to_csv(table))
+        write_text(folder / f"{table.name}.md", to_markdown(table))
+        write_text(folder / f"{table.name}.tex", to_latex(table))

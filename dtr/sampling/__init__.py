@@ -1,0 +1,1 @@
+"""Images from trained models: the sampler, and the files it fills."""

@@ -1,0 +1,124 @@
+"""Ancestral DDPM sampling over respaced steps, one random stream per image.
+
+Image i is a function of (weights, protocol, i): its label, its first noise and the noise of every
+step come from its own stream, so batch size, shard and device count do not matter.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtr.config.stages import Protocol
+from dtr.diffusion import Diffusion
+from dtr.seeding import generator
+from dtr.support.progress import Progress
+
+
+class ImageStreams:
+    """The random streams of a batch of images; noise is drawn step by step."""
+
+    def __init__(self, seed: int, indices: np.ndarray) -> None:
+        self.indices = indices
+        self._streams = [generator(seed, "image", int(index)) for index in indices]
+
+    def labels(self, num_classes: int, *, balanced: bool) -> Tensor:
+        """Classes to draw: [B] int64, uniform with replacement, or index modulo classes."""
+        drawn = [stream.integers(num_classes) for stream in self._streams]
+        return torch.as_tensor(self.indices % num_classes if balanced else np.array(drawn))
+
+    def noise(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal noise: [B, *shape] float32."""
+        drawn = [stream.standard_normal(shape, dtype=np.float32) for stream in self._streams]
+        return torch.from_numpy(np.stack(drawn))
+
+
+def guided_output(
+    model: nn.Module, x: Tensor, t: Tensor, y: Tensor, *, guidance: float, channels: str
+) -> Tensor:
+    """Classifier-free guidance: eps = eps_u + s (eps_c - eps_u); the variance is conditional.
+
+    x: [B, C, H, W]; t: [B] int64; y: labels or captions.  channels: "all" guides every channel
+    (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
+    """
+    both = torch.cat([y, model.null_condition(y)])
+    output = model(torch.cat([x, x]), torch.cat([t, t]), both)
+    conditional, unconditional = output.chunk(2)
+    guided = x.shape[1] if channels == "all" else 3
+    base = unconditional[:, :guided]
+    eps = base + guidance * (conditional[:, :guided] - base)
+    return torch.cat([eps, conditional[:, guided:]], dim=1)
+
+
+@torch.inference_mode()
+def sample_latents(
+    model: nn.Module,
+    diffusion: Diffusion,
+    protocol: Protocol,
+    indices: np.ndarray,
+    *,
+    shape: tuple[int, int, int],
+    device: str = "cpu",
+    prompts: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draw the images of `indices` as scaled latents: ([B, *shape] float32, labels [B] int64).
+
+    diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
+    encoded captions [n, T, W] by image index, which then take the place of labels.
+    """
+    guided = protocol.guidance not in (None, 1.0)
+    chain = diffusion.respaced(protocol.sampling_steps)
+    streams = ImageStreams(protocol.seed, indices)
+    labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
+    y = labels if prompts is None else prompts[torch.as_tensor(indices)].to(device)
+    x = streams.noise(shape).to(device)
+    for step in reversed(range(chain.num_steps)):
+        # The model, and so its masks, sees the original timestep, not the index in the chain.
+        t = torch.full_like(labels, int(chain.timesteps[step]))
+        if guided:
+            output = guided_output(
+                model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
+            )
+        else:
+            output = model(x, t, y)
+        reverse = chain.reverse_step(
+            output, x, torch.full_like(labels, step), clamp=protocol.x0_clamp
+        )
+        x = reverse.mean
+        if step > 0:
+            noise = streams.noise(shape).to(device)
+            x = x + torch.exp(0.5 * reverse.log_variance) * noise
+    return x, labels
+
+
+def batches(first: int, count: int, size: int) -> Iterator[np.ndarray]:
+    """Image indices first..first+count-1 in portions of at most `size`."""
+    for start in range(first, first + count, size):
+        yield np.arange(start, min(start + size, first + count))
+
+
+def sample_shard(
+    model: nn.Module,
+    diffusion: Diffusion,
+    protocol: Protocol,
+    *,
+    first: int,
+    count: int,
+    batch_size: int,
+    shape: tuple[int, int, int],
+    device: str,
+    title: str,
+    prompts: Tensor | None = None,
+) -> tuple[Tensor, np.ndarray]:
+    """Images first..first+count-1 as latents [count, *shape] float32 and labels [count] int64."""
+    latents, labels = [], []
+    with Progress(title, count) as progress:
+        for indices in batches(first, count, batch_size):
+            x, y = sample_latents(
+                model, diffusion, protocol, indices, shape=shape, device=device, prompts=prompts
+            )
+            latents.append(x)
+            labels.append(y.cpu().numpy())
+            progress.advance(len(indices))
+    return torch.cat(latents), np.concatenate(labels)

@@ -1,0 +1,96 @@
+"""From trained weights to a file of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtr.assets.autoencoder import decode, load_autoencoder, to_images
+from dtr.assets.text_encoder import build_text_encoder
+from dtr.backbones.saved import load_models
+from dtr.config.stages import Protocol, TextEncoderSettings
+from dtr.data.captions import evaluation_prompts
+from dtr.data.datasets import ImageDataset
+from dtr.diffusion import Diffusion
+from dtr.sampling.ddpm import sample_shard
+from dtr.support.errors import Refusal
+from dtr.support.files import replacing
+
+
+def write_samples(
+    model_folders: Sequence[Path],
+    protocol: Protocol,
+    out: Path,
+    *,
+    shard: int,
+    shard_size: int,
+    batch_size: int,
+    device: str,
+    autoencoder_folder: Path | None = None,
+    data: Path | None = None,
+    text_encoder: TextEncoderSettings | None = None,
+) -> None:
+    """Write images [shard * shard_size, ...) of the protocol's n_samples as `arr_0` and `labels`.
+
+    `arr_0` is uint8 [n, H, W, 3], the layout of ADM's evaluator; `labels` int64 [n], or, with a
+    text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
+    images that sampling left without numbers; such a file is kept, but not measured.
+    """
+    first = shard * shard_size
+    count = min(shard_size, protocol.n_samples - first)
+    if count < 1:
+        raise Refusal(f"--shard {shard}: n_samples = {protocol.n_samples} ends before it")
+    model, settings = load_models(model_folders, device)
+    backbone = settings.backbone
+    captions = prompts = None
+    if text_encoder is not None:
+        _check_encoder(model, text_encoder, model_folders[0])
+        captions = prompt_texts(data, first + count, seed=protocol.seed)
+        prompts = _encoded(captions, text_encoder, first)
+    latents, labels = sample_shard(
+        model,
+        Diffusion.from_settings(settings.diffusion),
+        protocol,
+        first=first,
+        count=count,
+        batch_size=batch_size,
+        shape=(backbone.in_channels, backbone.input_size, backbone.input_size),
+        device=device,
+        title=f"sample {model_folders[0]} shard {shard}",
+        prompts=prompts,
+    )
+    finite = latents.isfinite().flatten(1).all(dim=1)
+    latents[~finite] = 0
+    if autoencoder_folder is None:
+        images = to_images(latents)
+    else:
+        autoencoder, scale_factor = load_autoencoder(autoencoder_folder, device)
+        images = decode(autoencoder, latents, scale_factor)
+    told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
+    with replacing(out) as temporary:
+        np.savez(temporary, arr_0=images, lost=np.array(int((~finite).sum())), **told)
+
+
+def prompt_texts(data: Path, count: int, *, seed: int) -> list[str]:
+    """The captions that prompt images 0..count-1, from the test split of a prepared dataset."""
+    dataset = ImageDataset.open(data)
+    captions = dataset.index["captions"].iloc[dataset.positions("test")].tolist()
+    return [captions[i][number] for i, number in evaluation_prompts(captions, count, seed=seed)]
+
+
+def _check_encoder(model: nn.Module, settings: TextEncoderSettings, folder: Path) -> None:
+    """Refuse an encoder other than the one whose empty caption travels with the weights."""
+    empty = torch.from_numpy(build_text_encoder(settings).encode([""])[0])
+    trained = model.null_tokens.cpu()
+    if empty.shape != trained.shape or not torch.allclose(empty, trained, atol=1e-5):
+        raise Refusal(f"--text-encoder: not the one that {folder} was trained with")
+
+
+def _encoded(captions: list[str], settings: TextEncoderSettings, first: int) -> Tensor:
+    """Tokens by image index; images before `first` are another shard's and stay empty."""
+    encoder = build_text_encoder(settings)
+    tokens = torch.zeros(len(captions), encoder.tokens, encoder.width)
+    tokens[first:] = torch.from_numpy(encoder.encode(captions[first:]))
+    return tokens

@@ -1,0 +1,212 @@
+"""Prepared images, the autoencoder's conversions, cached latents and pixels as training data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtr.assets.autoencoder import (
+    build_autoencoder,
+    load_autoencoder,
+    to_images,
+    to_network,
+    train_autoencoder,
+)
+from dtr.config.stages import AutoencoderSettings, MnistSettings
+from dtr.data import latents as latents_module
+from dtr.data.batches import PixelDataset, open_training_data
+from dtr.data.datasets import ImageDataset, check_images, prepare_dataset, stratified_split
+from dtr.data.latents import LatentDataset, cache_latents
+from dtr.seeding import generator
+from dtr.support.errors import Refusal
+from dtr.support.files import hash_file, read_json
+
+MNIST = MnistSettings(kind="mnist", resolution=32, mirror=False, num_test=500)
+TINY = AutoencoderSettings(
+    kind="train",
+    dataset="digits",
+    patch_size=2,
+    channels=[8, 8, 8],
+    latent_channels=4,
+    layers_per_block=1,
+    norm_groups=8,
+    steps=40,
+    batch_size=16,
+    learning_rate=5e-3,
+    kl_weight=1e-4,
+    seed=0,
+)
+
+
+@pytest.fixture(scope="module")
+def digits_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    prepare_dataset("digits", MNIST, folder)
+    return folder
+
+
+def few(mirror: bool = False) -> ImageDataset:
+    """Sixty digits as a dataset of their own, without files."""
+    from dtr.data.datasets import mnist_digits
+
+    images, labels = mnist_digits(32)
+    chosen = np.arange(0, 5000, 84)[:60]
+    split = np.where(np.arange(60) % 6 == 0, "test", "train")
+    index = pd.DataFrame({"label": labels[chosen], "split": split})
+    manifest = {"dataset": "few", "mirror": mirror, "content_hash": "few"}
+    return ImageDataset(images[chosen], index, manifest)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("autoencoder")
+    train_autoencoder(TINY, few(), folder)
+    return folder
+
+
+def test_digits_are_the_5000_real_ones(digits_folder):
+    dataset = ImageDataset.open(digits_folder / "manifest.json")
+    assert dataset.images.shape == (5000, 32, 32, 3)
+    assert dataset.images.dtype == np.uint8
+    assert dataset.manifest["class_counts"] == [500] * 10
+    assert dataset.manifest["split_counts"] == {"train": 4500, "test": 500}
+    assert np.bincount(dataset.labels()[dataset.positions("test")]).tolist() == [50] * 10
+    assert dataset.manifest["duplicates"] == 0
+    grey = dataset.images[7]
+    assert (grey == grey[..., :1]).all()
+    assert grey[:2].max() == grey[:, :2].max() == 0  # the margin around 28 x 28 pixels
+
+
+def test_halved_digits_are_means_of_four_pixels(digits_folder):
+    from dtr.data.datasets import mnist_digits
+
+    large, small = mnist_digits(32)[0], mnist_digits(16)[0]
+    assert small.shape == (5000, 16, 16, 3)
+    assert abs(small.mean() - large.mean()) < 0.1
+    assert small[3, 8, 8, 0] == round(float(large[3, 16:18, 16:18, 0].mean()))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda images, labels: (images[:-1], labels), "expected uint8"),
+        (lambda images, labels: (images.astype(np.float32), labels), "expected uint8"),
+        (lambda images, labels: (images // 2, labels), r"values span 0\.\.127"),
+        (lambda images, labels: (images, np.roll(labels, 1) * 0), "class counts"),
+    ],
+)
+def test_planted_damage_is_refused(digits_folder, damage, message):
+    dataset = ImageDataset.open(digits_folder / "manifest.json")
+    images, labels = damage(np.array(dataset.images), dataset.labels())
+    with pytest.raises(Refusal, match=message):
+        check_images(images, labels, resolution=32)
+
+
+@pytest.mark.parametrize("num_test", [505, 5000])
+def test_a_split_that_cannot_be_fair_is_refused(num_test):
+    with pytest.raises(Refusal, match=f"num_test = {num_test}"):
+        stratified_split(np.arange(5000) % 10, num_test)
+
+
+def test_a_corrupted_image_file_is_refused_and_kept(digits_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(digits_folder, folder)
+    content = bytearray((folder / "images.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "images.npy").write_bytes(content)
+    with pytest.raises(Refusal, match=r"images\.npy: content differs from its manifest"):
+        ImageDataset.open(folder / "manifest.json")
+    assert (folder / "images.npy").read_bytes() == content
+
+
+def test_pixels_survive_the_way_to_the_network_and_back():
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    pixels = to_network(values)
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+    assert np.array_equal(to_images(pixels), values)
+    assert to_images(torch.full((1, 3, 2, 2), 7.0)).max() == 255
+
+
+def test_patches_only_fold_pixels_into_channels():
+    plain = build_autoencoder(TINY.model_copy(update={"patch_size": 1, "channels": [8, 8]}))
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(plain.posterior(x).mean, plain.autoencoder.encode(x).latent_dist.mean)
+    patched = build_autoencoder(TINY)
+    latents = patched.posterior(torch.randn(2, 3, 32, 32)).mean
+    assert latents.shape == (2, 4, 4, 4)
+    assert patched.decode(latents).shape == (2, 3, 32, 32)
+
+
+def test_the_autoencoder_learns_and_measures_its_scale(autoencoder, tmp_path):
+    record = read_json(autoencoder / "record.json")
+    untrained = tmp_path / "untrained"
+    train_autoencoder(TINY.model_copy(update={"steps": 1}), few(), untrained)
+    assert record["test_psnr_db"] > read_json(untrained / "record.json")["test_psnr_db"] + 3
+    cache_latents(few(), autoencoder, tmp_path / "latents")
+    data = LatentDataset.open(tmp_path / "latents" / "manifest.json")
+    sampled = np.stack([data.sample(np.arange(50), generator(i)) for i in range(20)])
+    assert sampled.std() == pytest.approx(1.0, abs=0.05)
+
+
+def test_corrupted_weights_are_refused(autoencoder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(autoencoder, folder)
+    (folder / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(Refusal, match="missing or not the recorded weights"):
+        load_autoencoder(folder)
+
+
+def test_mirrors_are_encoded_where_they_are_valid(autoencoder, tmp_path):
+    dataset = few(mirror=True)
+    cache_latents(dataset, autoencoder, tmp_path / "both")
+    data = LatentDataset.open(tmp_path / "both" / "manifest.json")
+    assert data.manifest["mirrors"] == 2
+    mirrored = ImageDataset(dataset.images[:, :, ::-1], dataset.index, dict(dataset.manifest))
+    cache_latents(mirrored, autoencoder, tmp_path / "mirrored")
+    other = LatentDataset.open(tmp_path / "mirrored" / "manifest.json")
+    np.testing.assert_allclose(data.shards[0][:, 1], other.shards[0][:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_posterior_is_sampled_anew(autoencoder, tmp_path):
+    cache_latents(few(), autoencoder, tmp_path / "latents")
+    data = LatentDataset.open(tmp_path / "latents" / "manifest.json")
+    rows = np.array([3, 1, 4])
+    draws = np.stack([data.sample(rows, generator(i)) for i in range(2000)])
+    factor = data.manifest["scale_factor"]
+    mean, logvar = data.shards[0][rows, 0, 0] * factor, data.shards[0][rows, 0, 1]
+    std = np.exp(0.5 * logvar) * factor
+    assert np.abs((draws.mean(0) - mean) / std).max() < 0.12
+    assert np.abs(draws.std(0) / std - 1).max() < 0.08
+    assert np.array_equal(data.sample(rows, generator(7)), data.sample(rows, generator(7)))
+
+
+def test_rows_are_found_across_shards(autoencoder, tmp_path, monkeypatch):
+    cache_latents(few(), autoencoder, tmp_path / "one")
+    monkeypatch.setattr(latents_module, "SHARD_SIZE", 20)
+    cache_latents(few(), autoencoder, tmp_path / "three")
+    rows = np.array([0, 19, 20, 39, 40, 49])
+    three = LatentDataset.open(tmp_path / "three" / "manifest.json")
+    assert [len(shard) for shard in three.shards] == [20, 20, 10]
+    split = three.sample(rows, generator(0))
+    monkeypatch.undo()
+    whole = LatentDataset.open(tmp_path / "one" / "manifest.json").sample(rows, generator(0))
+    np.testing.assert_allclose(split, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_pixels_as_training_data(digits_folder):
+    data = open_training_data(digits_folder / "manifest.json")
+    assert isinstance(data, PixelDataset)
+    assert data.shape == (3, 32, 32)
+    assert len(data) == 4500
+    rows = np.array([5, 6])
+    assert np.array_equal(data.sample(rows, generator(0)), to_network(data.images[rows]).numpy())
+
+
+def test_manifests_name_what_is_on_disk(digits_folder):
+    manifest = read_json(digits_folder / "manifest.json")
+    for name, expected in manifest["files"].items():
+        assert hash_file(digits_folder / name) == expected

@@ -1,0 +1,290 @@
+"""The metrics of a record: content, refusals, the feature files, the real-against-real control."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dtr.assets.extractor import DigitsCNN, extract, load_extractor
+from dtr.config.stages import Protocol
+from dtr.data.datasets import ImageDataset
+from dtr.metrics import measure as measuring
+from dtr.metrics.features import (
+    Features,
+    load_features,
+    sample_features,
+    write_reference_features,
+)
+from dtr.metrics.measure import DIRECTIONS, INTERVALS, measure, measure_files, measure_real
+from dtr.support.errors import Refusal
+from dtr.support.files import hash_file
+
+PROTOCOL = Protocol(
+    dataset="digits",
+    autoencoder=None,
+    extractor="digits-cnn",
+    n_samples=120,
+    guidance=1.5,
+    guidance_channels="all",
+    sampling_steps=10,
+    x0_clamp=None,
+    labels="random",
+    seed=0,
+    neighbours=3,
+    kid_subset=100,
+    inception_split=5000,
+)
+
+
+def features_of(count: int, *, seed: int, shift: float = 0.0) -> Features:
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(count, 10)).astype(np.float32) * 4
+    return Features(
+        features=(random.normal(size=(count, 6)) + shift).astype(np.float32),
+        logits=logits,
+        labels=logits.argmax(axis=1),
+        extractor="ab" * 32,
+    )
+
+
+def by_name(metrics: list[dict]) -> dict[str, dict]:
+    return {metric["name"].split("@")[0]: metric for metric in metrics}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_subsets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dtr.metrics.kid.SUBSETS", 5)
+        yield
+
+
+def test_every_metric_has_its_value_inside_its_interval():
+    metrics = measure(features_of(120, seed=0), features_of(200, seed=1), PROTOCOL, bootstrap=50)
+    assert [metric["name"] for metric in metrics] == [f"{name}@digits-cnn" for name in DIRECTIONS]
+    for metric in metrics:
+        assert list(metric) == ["name", "n", "value", "low", "high", "direction"]
+        assert metric["n"] == 120
+        assert metric["low"] <= metric["value"] <= metric["high"]
+        assert metric["low"] < metric["high"]
+    assert set(INTERVALS) == set(DIRECTIONS)
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_metrics_move_in_their_direction_when_samples_get_worse():
+    real = features_of(200, seed=1)
+    good, bad = features_of(120, seed=0), features_of(120, seed=0, shift=1.5)
+    bad = replace(bad, logits=bad.logits * 0.01, labels=(bad.labels + 1) % 10)
+    better = by_name(measure(good, real, PROTOCOL, bootstrap=2))
+    worse = by_name(measure(bad, real, PROTOCOL, bootstrap=2))
+    for name, direction in DIRECTIONS.items():
+        change = worse[name]["value"] - better[name]["value"]
+        assert change * {"lower": 1, "higher": -1}[direction] > 0, name
+
+
+def test_a_collapsed_generator_has_full_precision_and_no_recall():
+    real = features_of(200, seed=1)
+    collapsed = real.rows(np.zeros(120, dtype=int))
+    metrics = by_name(measure(collapsed, real, PROTOCOL, bootstrap=5))
+    assert metrics["precision"]["value"] == 1
+    assert metrics["recall"]["value"] < 0.01
+
+
+def test_recognised_is_the_share_of_samples_of_the_class_asked_for():
+    generated = features_of(120, seed=0)
+    asked = generated.labels.copy()
+    asked[:30] = (asked[:30] + 1) % 10
+    real = features_of(200, seed=1)
+    metric = by_name(measure(replace(generated, labels=asked), real, PROTOCOL, bootstrap=2))
+    assert metric["recognised"]["value"] == 0.75
+    unlabelled = by_name(measure(replace(generated, labels=None), real, PROTOCOL, bootstrap=2))
+    assert set(unlabelled) == set(DIRECTIONS) - {"recognised"}
+
+
+def test_measuring_twice_gives_the_same_record():
+    sets = features_of(120, seed=0), features_of(200, seed=1)
+    first, second = (measure(*sets, PROTOCOL, bootstrap=20) for _ in range(2))
+    assert first == second
+
+
+def broken(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values[3, 2] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    "change_generated, change_real, message",
+    [
+        (lambda f: replace(f, features=broken(f.features)), None, "generated features: not finite"),
+        (lambda f: replace(f, logits=broken(f.logits)), None, "generated logits: not finite"),
+        (None, lambda f: replace(f, features=broken(f.features)), "real features: not finite"),
+        (lambda f: f.rows(np.arange(119)), None, "generated images: 119, .* n_samples is 120"),
+        (None, lambda f: f.rows(np.arange(99)), "real images: 99; .* need at least 100"),
+        (None, lambda f: replace(f, features=f.features[:, :5]), "6 dimensions, real 5"),
+        (lambda f: replace(f, labels=f.labels[:-1]), None, "generated labels: expected 120"),
+        (lambda f: replace(f, labels=f.labels + 1), None, "integers from 0 to 9"),
+        (lambda f: replace(f, logits=f.logits[:-1]), None, "generated logits: shape"),
+    ],
+)
+def test_unusable_features_are_refused_in_one_line(change_generated, change_real, message):
+    generated, real = features_of(120, seed=0), features_of(200, seed=1)
+    generated = change_generated(generated) if change_generated else generated
+    real = change_real(real) if change_real else real
+    with pytest.raises(Refusal, match=message) as refusal:
+        measure(generated, real, PROTOCOL, bootstrap=2)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture
+def assets(tmp_path):
+    """An untrained extractor, 260 real images with labels, two sample files of 60 images."""
+    folder = tmp_path / "digits-cnn"
+    write_extractor(folder, seed=0)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, size=(300, 32, 32, 3), dtype=np.uint8)
+    split = ["train"] * 260 + ["test"] * 40
+    index = pd.DataFrame({"label": np.arange(300) % 10, "split": split})
+    dataset = ImageDataset(images, index, {"content_hash": "00"})
+    for shard in range(2):
+        part = slice(60 * shard, 60 * (shard + 1))
+        np.savez(tmp_path / f"shard-{shard}.npz", arr_0=images[part], labels=np.arange(60) % 10)
+    return tmp_path, folder, dataset
+
+
+def write_extractor(folder, *, seed):
+    folder.mkdir()
+    torch.manual_seed(seed)
+    save_file(DigitsCNN(width=2, features=6).state_dict(), folder / "weights.safetensors")
+    settings = {"kind": "digits_cnn", "dataset": "digits", "width": 2, "features": 6}
+    settings |= {"steps": 1, "batch_size": 1, "learning_rate": 0.1, "seed": 0}
+    record = {"settings": settings, "weights_sha256": hash_file(folder / "weights.safetensors")}
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_files_from_images_to_metrics(assets):
+    root, extractor, dataset = assets
+    shards = [
+        sample_features(root / f"shard-{shard}.npz", extractor, root / "features")
+        for shard in range(2)
+    ]
+    reference = root / "reference.npz"
+    write_reference_features(dataset, extractor, reference)
+
+    generated, real = load_features(shards), load_features([reference])
+    expected = extract(load_extractor(extractor), dataset.images[:260])
+    assert np.array_equal(real.features, expected["features"])
+    assert np.array_equal(real.labels, dataset.labels()[:260])
+    assert np.array_equal(generated.features, expected["features"][:120])
+    assert np.array_equal(generated.labels, np.tile(np.arange(60) % 10, 2))
+
+    metrics = measure_files(shards, reference, PROTOCOL, bootstrap=3)
+    assert metrics == measure(generated, real, PROTOCOL, bootstrap=3)
+    unguided = PROTOCOL.model_copy(update={"guidance": None})
+    names = by_name(measure_files(shards, reference, unguided, bootstrap=3))
+    assert "recognised" not in names
+
+
+def test_shards_with_other_extractor_weights_are_refused(assets):
+    root, extractor, dataset = assets
+    write_extractor(root / "other", seed=1)
+    first = sample_features(root / "shard-0.npz", extractor, root / "features")
+    second = sample_features(root / "shard-1.npz", root / "other", root / "features")
+    write_reference_features(dataset, root / "other", root / "reference.npz")
+    with pytest.raises(Refusal, match=r"shard-1.npz: features of extractor weights"):
+        measure_files([first, second], second, PROTOCOL, bootstrap=2)
+    with pytest.raises(Refusal, match=r"shard-0.npz: features of extractor weights"):
+        measure_files([first], root / "reference.npz", PROTOCOL, bootstrap=2)
+
+
+def test_features_are_kept_as_long_as_images_and_extractor_stay(assets):
+    root, extractor, dataset = assets
+    write_extractor(root / "other", seed=1)
+    samples, folder = root / "shard-0.npz", root / "features"
+    kept = sample_features(samples, extractor, folder)
+    written = kept.stat().st_mtime_ns
+    assert sample_features(samples, extractor, folder) == kept
+    assert kept.stat().st_mtime_ns == written
+    before = load_features([kept])
+    np.savez(samples, arr_0=dataset.images[100:160], labels=np.arange(60) % 10)
+    sample_features(samples, extractor, folder)
+    assert not np.array_equal(load_features([kept]).features, before.features)
+    sample_features(samples, root / "other", folder)
+    assert load_features([kept]).extractor != before.extractor
+
+
+def test_samples_without_labels_have_features_without_labels(assets):
+    root, extractor, dataset = assets
+    np.savez(root / "plain.npz", arr_0=dataset.images[:5])
+    plain = sample_features(root / "plain.npz", extractor, root / "features")
+    assert load_features([plain]).labels is None
+    labelled = sample_features(root / "shard-0.npz", extractor, root / "features")
+    with pytest.raises(Refusal, match="labels in some files only"):
+        load_features([labelled, plain])
+
+
+def test_damaged_files_are_refused_by_name_and_leave_no_output(assets):
+    root, extractor, _ = assets
+    out = root / "out"
+    cases = {"absent.npz": "no such file", "damaged.npz": "not readable", "other.npz": "no array"}
+    whole = (root / "shard-0.npz").read_bytes()
+    (root / "damaged.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(root / "other.npz", pixels=np.zeros(3))
+    for name, message in cases.items():
+        with pytest.raises(Refusal, match=f"{name}: {message}") as refusal:
+            sample_features(root / name, extractor, out)
+        assert "\n" not in str(refusal.value)
+        with pytest.raises(Refusal, match=f"{name}: {message}"):
+            load_features([root / name])
+    with pytest.raises(Refusal, match="none given"):
+        load_features([])
+    assert not out.exists()
+
+
+def test_samples_that_diverged_are_not_measured(assets):
+    root, extractor, _ = assets
+    np.savez(root / "lost.npz", lost=np.array(2), **np.load(root / "shard-0.npz"))
+    with pytest.raises(Refusal, match=r"lost\.npz: 2 of \d+ images diverged in sampling"):
+        sample_features(root / "lost.npz", extractor, root / "out")
+
+
+def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):
+    real = features_of(200, seed=1)
+    np.savez(tmp_path / "reference.npz", **vars(real))
+    halves = []
+
+    def spy(generated, reference, protocol, *, bootstrap):
+        halves.append((generated, reference))
+        return measure(generated, reference, protocol, bootstrap=bootstrap)
+
+    small = PROTOCOL.model_copy(update={"kid_subset": 50})
+    monkeypatch.setattr(measuring, "measure", spy)
+    metrics = by_name(measure_real(tmp_path / "reference.npz", small, bootstrap=3))
+    again = by_name(measure_real(tmp_path / "reference.npz", small, bootstrap=3))
+    generated, rest = halves[0]
+    assert len(generated) == 120 and len(rest) == 80
+    both = np.concatenate([generated.features, rest.features])
+    assert np.array_equal(np.unique(both, axis=0), np.unique(real.features, axis=0))
+    assert metrics == again
+    assert metrics["recognised"]["value"] == 1.0
+    other = small.model_copy(update={"seed": 1})
+    assert by_name(measure_real(tmp_path / "reference.npz", other, bootstrap=3)) != metrics
+
+
+def test_the_real_control_needs_more_real_images_than_samples(tmp_path):
+    np.savez(tmp_path / "reference.npz", **vars(features_of(120, seed=1)))
+    with pytest.raises(Refusal, match="more than n_samples = 120"):
+        measure_real(tmp_path / "reference.npz", PROTOCOL, bootstrap=3)
+
+
+def test_importing_the_module_loads_no_engine():
+    check = (
+        "import sys, dtr.metrics.measure; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'torch_fidelity', 'cleanfid')))"
+    )
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

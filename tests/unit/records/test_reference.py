@@ -1,0 +1,124 @@
+"""Reference results: collected without images, restored whole, compared value by value."""
+
+import shutil
+
+import pytest
+
+from dtr.cli import main
+from dtr.config.scale import load_scale
+from dtr.records.reference import HISTORY_POINTS, collect, compare, reference_scale, restore
+from dtr.records.table import Records
+from dtr.support.errors import Refusal
+from dtr.support.files import canonical_json, read_json
+from tests.synthetic_results import write_control, write_everything, write_metrics, write_training
+
+RUN = "in256-l2-none"
+
+
+@pytest.fixture
+def results(scale):
+    """A scale with all records of Table 1."""
+    write_everything(scale)
+    write_control(scale, "unconditional")
+    return scale
+
+
+def agreements(scale, folder) -> dict[tuple[str, str], str]:
+    return {(one.run, one.metric): one.agreement for one in compare(scale, folder)}
+
+
+def test_a_reference_has_the_records_and_nothing_large(results, tmp_path):
+    folder = tmp_path / "reference"
+    count = collect(results, folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json"}
+    assert len(files) == count + 1
+    assert max(path.stat().st_size for path in files) < 20_000
+    copied = Records(reference_scale(folder))
+    assert copied.broken == {}
+    columns = ["run", "seed", "step", "metric", "value"]
+    assert copied.frame[columns].equals(Records(results).frame[columns])
+
+
+def test_thinned_histories_keep_their_end(results, tmp_path):
+    path = write_training(results, RUN)
+    whole = read_json(path)["history"]
+    collect(results, tmp_path / "reference")
+    thin = reference_scale(tmp_path / "reference")
+    (record,) = [one for one in Records(thin).trainings.values() if one.run == RUN]
+    assert len(whole) > HISTORY_POINTS >= len(record.history) > HISTORY_POINTS // 2
+    assert record.history[-1].step == whole[-1]["step"]
+
+
+def test_restored_results_are_a_results_folder(results, tmp_path):
+    collect(results, tmp_path / "reference")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.txt").write_text("from before")
+    scale = restore(tmp_path / "reference", tmp_path / "out")
+    assert scale.results == str(tmp_path / "out")
+    assert len(Records(scale).frame) == len(Records(results).frame)
+    assert not (tmp_path / "out" / "old.txt").exists()
+
+
+def test_a_run_agrees_with_itself_and_says_what_differs(digits, results, tmp_path):
+    folder = tmp_path / "reference"
+    collect(results, folder)
+    assert set(agreements(results, folder).values()) == {"identical"}
+    write_metrics(results, RUN, fid=4.0)  # [3.8, 4.2], the reference is 4.2 [3.99, 4.41]
+    write_metrics(results, "in256-l2-rtr", fid=9.0)
+    shutil.rmtree(f"{results.results}/runs/in256-l2-dtr-a4")
+    shutil.rmtree(f"{results.results}/controls")
+    found = agreements(results, folder)
+    assert found[RUN, "fid@digits-cnn"] == "agrees"
+    assert found[RUN, "precision@digits-cnn"] == "identical"
+    assert found["in256-l2-rtr", "fid@digits-cnn"] == "differs"
+    assert found["in256-l2-dtr-a4", "fid@digits-cnn"] == "missing"
+    assert found["real", "fid@digits-cnn"] == "missing"
+
+
+def test_other_seeds_agree_if_their_intervals_overlap(digits, tmp_path):
+    first = load_scale(digits | {"results": str(tmp_path / "a"), "seeds": [0, 1]}, source="test")
+    second = load_scale(digits | {"results": str(tmp_path / "b"), "seeds": [2]}, source="test")
+    write_metrics(first, RUN, seed=0, fid=3.0)
+    write_metrics(first, RUN, seed=1, fid=4.0)
+    write_metrics(second, RUN, seed=2, fid=4.3)  # [4.09, 4.52] and the reference up to 4.2
+    collect(first, tmp_path / "reference")
+    assert agreements(second, tmp_path / "reference")[RUN, "fid@digits-cnn"] == "agrees"
+    write_metrics(second, RUN, seed=2, fid=4.6)  # [4.37, 4.83]
+    assert agreements(second, tmp_path / "reference")[RUN, "fid@digits-cnn"] == "differs"
+    write_metrics(second, RUN, seed=2, step=0)
+    new = [one for one in compare(second, tmp_path / "reference") if one.step == 0]
+    assert {one.agreement for one in new} == {"new"}
+
+
+def test_nothing_to_collect_and_no_reference_are_refused(scale, tmp_path):
+    with pytest.raises(Refusal, match="no records to collect"):
+        collect(scale, tmp_path / "reference")
+    with pytest.raises(Refusal, match="no reference results"):
+        compare(scale, tmp_path / "absent")
+
+
+def test_a_damaged_record_is_not_collected_and_the_old_reference_stays(results, tmp_path):
+    folder = tmp_path / "reference"
+    collect(results, folder)
+    before = sorted(folder.rglob("*"))
+    write_metrics(results, RUN).write_text("{")
+    with pytest.raises(Refusal, match=r"metrics/.*not readable as JSON"):
+        collect(results, folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_the_verbs(results, tmp_path, capsys, monkeypatch):
+    settings, folder = canonical_json(results.plain()), str(tmp_path / "reference")
+    assert main(["collect", "--settings", settings, "--out", folder]) == 0
+    assert main(["compare", "--settings", settings, "--reference", folder]) == 0
+    said = capsys.readouterr().out
+    assert " identical; see " in said and "differs" not in said
+    write_metrics(results, RUN, fid=99.0)
+    assert main(["compare", "--settings", settings, "--reference", folder]) == 0
+    assert f"differs: {RUN} step 800 fid@digits-cnn" in capsys.readouterr().out
+    monkeypatch.setattr("dtr.commands.report.FROM_REFERENCE", str(tmp_path / "page"))
+    assert main(["report", "--reference", folder]) == 0
+    assert (tmp_path / "page/report/index.html").is_file()
+    assert main(["report"]) == 2
+    assert "--settings, --reference: one of them" in capsys.readouterr().err

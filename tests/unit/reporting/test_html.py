@@ -1,0 +1,159 @@
+"""The page builds from nothing, from everything and from damage, and is one sound file."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dtr.config.scale import Scale
+from dtr.records.table import Records
+from dtr.reporting import html
+from dtr.reporting.figures.sheets import build_sheets, head_of_array
+from dtr.support.errors import Refusal
+from tests.synthetic_results import (
+    TABLE1_RUNS,
+    write_everything,
+    write_metrics,
+    write_samples,
+    write_training,
+)
+
+VOID = {"meta", "link", "img", "br", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about, and checks that tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if (name := dict(attrs).get("id")) is not None:
+            self.ids[name] += 1
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+
+def check_page(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.open
+    assert not {name: count for name, count in page.ids.items() if count > 1}
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            target = attrs.get(name) or ""
+            allowed = ("#", "data:", "../", "https://arxiv.org/")
+            assert not target or target.startswith(allowed), (tag, target)
+            if target.startswith("#"):
+                assert target[1:] in page.ids, target
+            if target.startswith("../"):
+                assert (path.parent / target).exists(), target
+        if tag == "img":
+            assert attrs["alt"]
+        if tag == "th":
+            assert attrs["scope"] in ("row", "col", "colgroup")
+        if tag == "svg":
+            assert attrs["role"] == "img" and attrs["aria-label"]
+    assert "@import" not in text and "url(http" not in text
+    assert len(text) < 15_000_000
+    return text
+
+
+def test_the_page_builds_from_nothing(scale: Scale) -> None:
+    path = html.build_report(scale)
+    assert path == Path(scale.results) / "report" / "index.html"
+    text = check_page(path)
+    assert "MNIST digits" in text and "direction only" in text
+    assert text.count('class="paper-table"') == 8
+    assert re.search(r"<b>0</b> are measured", text)
+
+
+def test_the_page_builds_from_everything(scale: Scale) -> None:
+    write_everything(scale)
+    text = check_page(html.build_report(scale))
+    assert re.search(r"<b>53</b> are measured", text)
+    assert text.count('class="strip"') == len(TABLE1_RUNS)
+    assert "fid@digits-cnn" in text and "Synthetic CPU" in text and "0123456789" in text
+    assert {path.name for path in (Path(scale.results) / "figures").glob("*.png")} >= {
+        "figure2.png",
+        "training.png",
+        "samples-in256-l2-none-step800.png",
+    }
+
+
+def test_the_page_survives_damage_and_divergence_and_says_so(scale: Scale) -> None:
+    write_everything(scale)
+    write_metrics(scale, "in256-l2-rtr", status="diverged", reason="loss <nan>", metrics=[])
+    write_training(scale, "in256-l2-none").write_text('{"run"', encoding="utf-8")
+    write_metrics(scale, "in256-l2-none").write_text("", encoding="utf-8")
+    (shard,) = Path(scale.results).glob("runs/ffhq256-b2-none/*/*/samples/*/shard-0.npz")
+    shard.write_bytes(b"PK damaged")
+    text = check_page(html.build_report(scale))
+    assert "loss &lt;nan&gt;" in text and ">diverged<" in text and ">broken<" in text
+    assert "Records that are not used" in text
+    assert text.count('class="strip"') == len(TABLE1_RUNS) - 1
+
+
+def test_building_again_gives_the_same_page(scale: Scale) -> None:
+    write_everything(scale)
+    first = html.build_report(scale).read_bytes()
+    assert html.build_report(scale).read_bytes() == first
+
+
+def test_missing_sources_are_refused_by_name(
+    scale: Scale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "SOURCES", tmp_path)
+    with pytest.raises(Refusal, match=r"page\.html\.j2: missing"):
+        html.build_report(scale)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(42.4, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (float("nan"), "unknown")],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert html.duration(seconds) == said
+
+
+def test_sheets_show_the_same_indices_two_of_each_class(scale: Scale, tmp_path: Path) -> None:
+    for run, shade in (("in256-l2-none", 250), ("in256-l2-dtr-a4", 100)):
+        write_samples(scale, run, shade=shade)
+    (sheet,) = build_sheets(Records(scale), tmp_path)
+    assert sheet.labels == [str(digit) for digit in (*range(10), *range(10))]
+    assert [strip.run for strip in sheet.strips] == ["in256-l2-none", "in256-l2-dtr-a4"]
+    first, second = (
+        np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step800.png"))
+        for strip in sheet.strips
+    )
+    assert first.shape == (2 * 33 - 1, 10 * 33 - 1, 3)
+    assert np.array_equal(first == 250, second == 100)  # the same discs in other shades
+
+
+def test_the_head_of_an_archive_is_read_without_the_rest(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int64).reshape(6, 4)
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", arr_0=array)
+        assert np.array_equal(head_of_array(tmp_path / "a.npz", "arr_0", 2), array[:2])
+        assert np.array_equal(head_of_array(tmp_path / "a.npz", "arr_0", 99), array)
+    assert head_of_array(tmp_path / "a.npz", "labels", 2) is None
+    assert head_of_array(tmp_path / "none.npz", "arr_0", 2) is None

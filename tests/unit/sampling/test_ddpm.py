@@ -1,0 +1,163 @@
+"""Sampling: what an image depends on, which timestep a model sees, how guidance is applied."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dtr.config.stages import DiffusionSettings, Protocol
+from dtr.diffusion import Diffusion
+from dtr.sampling.ddpm import ImageStreams, guided_output, sample_latents, sample_shard
+
+SHAPE = (4, 2, 2)
+PROCESS = Diffusion.from_settings(DiffusionSettings())
+
+
+def protocol(**changes) -> Protocol:
+    values = {
+        "dataset": "toy",
+        "autoencoder": "toy",
+        "extractor": "toy",
+        "n_samples": 10,
+        "guidance": 1.5,
+        "guidance_channels": "all",
+        "sampling_steps": 5,
+        "x0_clamp": 4.0,
+        "labels": "random",
+        "seed": 0,
+        "neighbours": 3,
+        "kid_subset": 5,
+        "inception_split": 10,
+    }
+    return Protocol(**(values | changes))
+
+
+class Spy(nn.Module):
+    """A fixed function of its inputs that remembers how it was called."""
+
+    num_classes = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def null_condition(self, y):
+        return torch.full_like(y, 10)
+
+    def forward(self, x, t, y):
+        self.calls.append((x, t, y))
+        shift = (y + 1).view(-1, 1, 1, 1) / 20
+        return torch.cat([0.5 * x + shift, torch.tanh(x) - shift], dim=1)
+
+
+def draw(indices, model=None, **changes):
+    return sample_latents(
+        model or Spy(), PROCESS, protocol(**changes), np.array(indices), shape=SHAPE
+    )
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    together, labels = draw(range(6))
+    for index in (0, 3, 5):
+        alone, label = draw([index])
+        torch.testing.assert_close(alone[0], together[index], rtol=1e-5, atol=1e-6)
+        assert label[0] == labels[index]
+
+
+def test_a_shard_does_not_depend_on_the_batch_size():
+    options = {"shape": SHAPE, "device": "cpu", "title": "toy"}
+    whole, labels = sample_shard(
+        Spy(), PROCESS, protocol(), first=0, count=7, batch_size=7, **options
+    )
+    late, late_labels = sample_shard(
+        Spy(), PROCESS, protocol(), first=4, count=3, batch_size=2, **options
+    )
+    torch.testing.assert_close(late, whole[4:], rtol=1e-5, atol=1e-6)
+    assert late_labels.tolist() == labels[4:].tolist()
+
+
+def test_the_seed_changes_every_image():
+    first, second = draw(range(3))[0], draw(range(3), seed=1)[0]
+    assert ((first - second).abs().amax((1, 2, 3)) > 1e-3).all()
+
+
+def test_two_models_start_from_the_same_noise():
+    spies = [Spy(), Spy()]
+    draw([0, 1], spies[0])
+    draw([0, 1], spies[1], sampling_steps=9)
+    assert torch.equal(spies[0].calls[0][0], spies[1].calls[0][0])
+
+
+def test_the_model_sees_original_timesteps():
+    """Not the index in the respaced chain: masks belong to the timesteps of training."""
+    spy = Spy()
+    draw([0], spy)
+    assert [int(t[0]) for _, t, _ in spy.calls] == [999, 749, 500, 250, 0]
+
+
+@pytest.mark.parametrize("guidance", [None, 1.0])
+def test_without_guidance_there_is_one_pass_per_step(guidance):
+    spy = Spy()
+    draw([0, 1, 2], spy, guidance=guidance)
+    assert [len(x) for x, _, _ in spy.calls] == [3] * 5
+
+
+@pytest.mark.parametrize(("channels", "guided"), [("all", 4), ("first3", 3)])
+def test_guidance_formula(channels, guided):
+    """eps_u + s (eps_c - eps_u) on the guided channels; everything else is conditional."""
+    spy = Spy()
+    x, t, y = torch.randn(2, *SHAPE), torch.tensor([5, 5]), torch.tensor([1, 7])
+    ours = guided_output(spy, x, t, y, guidance=1.5, channels=channels)
+    conditional, unconditional = spy(x, t, y), spy(x, t, torch.tensor([10, 10]))
+    expected = conditional.clone()
+    difference = conditional[:, :guided] - unconditional[:, :guided]
+    expected[:, :guided] = unconditional[:, :guided] + 1.5 * difference
+    torch.testing.assert_close(ours, expected)
+
+
+def test_the_clamp_bounds_the_last_image():
+    class Wild(Spy):
+        def forward(self, x, t, y):
+            return torch.cat([torch.full_like(x, -50.0), torch.zeros_like(x)], dim=1)
+
+    assert draw([0], Wild(), guidance=None, x0_clamp=2.0)[0].max() <= 2.0
+    assert draw([0], Wild(), guidance=None, x0_clamp=None)[0].max() > 2.0
+
+
+def test_the_last_step_adds_no_noise():
+    """With one timestep of noise left, the result is the posterior mean itself."""
+    spy = Spy()
+    x, _ = draw([0], spy, guidance=None)
+    last, t, y = spy.calls[-1]
+    chain = PROCESS.respaced(5)
+    mean = chain.reverse_step(spy(last, t, y), last, torch.zeros(1, dtype=torch.long), clamp=4.0)
+    torch.testing.assert_close(x, mean.mean)
+
+
+def test_labels():
+    many = np.arange(20000)
+    random = ImageStreams(0, many).labels(10, balanced=False)
+    counts = torch.bincount(random, minlength=10)
+    assert counts.min() > 1800
+    assert not torch.equal(random, torch.arange(20000) % 10)
+    balanced = ImageStreams(0, many[3:13]).labels(10, balanced=True)
+    assert balanced.tolist() == [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+
+
+def test_captions_take_the_place_of_labels():
+    class Reader(Spy):
+        num_classes = 1
+
+        def null_condition(self, y):
+            return torch.zeros_like(y)
+
+        def forward(self, x, t, y):
+            self.calls.append((x, t, y))
+            return torch.cat([0.5 * x + y.mean((1, 2)).view(-1, 1, 1, 1), x], dim=1)
+
+    prompts = torch.randn(6, 3, 2)
+    reader = Reader()
+    sample_latents(reader, PROCESS, protocol(), np.array([4, 2]), shape=SHAPE, prompts=prompts)
+    told = reader.calls[0][2]
+    assert torch.equal(told[:2], prompts[[4, 2]])
+    assert told[2:].abs().max() == 0
