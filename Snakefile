@@ -23,7 +23,7 @@ include: "workflow/rules/targets.smk"
 
 rule trained:
     input:
-        evaluations.trained_records(SCALE),
+        targets.trained_records(SCALE),
 
 
 rule all:
@@ -32,7 +32,7 @@ rule all:
         rules.report.input,
         rules.report.output,
         rules.claims.output,
-        evaluations.target_files(SCALE),
+        targets.target_files(SCALE),
 
 
 onerror:

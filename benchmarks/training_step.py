@@ -8,8 +8,9 @@ import torch
 import yaml
 
 from dtr.analysis.throughput import interleaved_seconds, noise_trainer, summarise
+from dtr.config.resolve import run_settings
 from dtr.config.scale import load_scale
-from dtr.planning.runs import find_run, train_settings
+from dtr.planning.runs import find_run
 
 DIGITS = Path(__file__).parents[1] / "workflow" / "config" / "digits.yaml"
 
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     scale = load_scale(yaml.safe_load(DIGITS.read_text()), source=str(DIGITS))
-    trainer = noise_trainer(train_settings(scale, find_run(scale, "in256-l2-dtr-a4"), seed=0))
+    trainer = noise_trainer(run_settings(scale, find_run(scale, "in256-l2-dtr-a4"), seed=0))
     seconds = interleaved_seconds(trainer, pairs=arguments.pairs, steps=arguments.steps)
     result = summarise(seconds)
     if arguments.json:

@@ -127,7 +127,7 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
         "model decoder prompts text-encoder protocol shard shard-size batch-size out device"
         " threads",
     ),
-    ("reference", stages.reference, "data extractor out threads"),
+    ("real-features", stages.real_features, "data extractor out threads"),
     (
         "measure",
         stages.measure,

@@ -1,35 +1,79 @@
-"""Every training run of the paper, and the tables and figures that need it.
+"""Every training run of the paper, the tables and figures that need it, and its other facts.
 
 This is the grid; sizes, steps and seeds belong to a scale (workflow/config/*.yaml). To add a run,
 add a row (or list it under `extra_runs` of a scale). Run ids name the paper's dataset even where a
 scale fills that dataset's slot with something smaller; the report says what filled it.
 
-`iterations` are the paper's. `beta=None` means the scale's beta; only Fig. 4 sets its own.
+`iterations` are the paper's. A routing without `beta` takes the scale's; only Fig. 4 sets its own.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SLOTS = {  # slot: (the paper's dataset, what the model is told about an image)
-    "unconditional": ("FFHQ 256", "none"),
-    "class_conditional": ("ImageNet 256", "class"),
-    "text_conditional": ("COCO 2014 256", "text"),
-    "pixel_unconditional": ("FFHQ 64", "none"),
-    "pixel_class_conditional": ("ImageNet 64", "class"),
+
+class Slot(NamedTuple):
+    """The place of one of the paper's datasets, which a scale fills with what it has."""
+
+    dataset: str  # the paper's
+    told: Literal["none", "class", "text"]  # what a model is told about an image
+    space: Literal["latent", "pixel"]  # what a model works on
+    network: str  # as the paper's tables name it
+    iterations: int  # of one run; multi-experts and the 2M run differ from it
+
+
+class Preset(NamedTuple):
+    """One of the paper's networks; its size belongs to a scale."""
+
+    family: str
+    space: Literal["latent", "pixel"]
+
+
+SLOTS = {
+    "unconditional": Slot("FFHQ 256", "none", "latent", "DiT-B/2", 100_000),
+    "class_conditional": Slot("ImageNet 256", "class", "latent", "DiT-L/2", 400_000),
+    "text_conditional": Slot("COCO 2014 256", "text", "latent", "DiT-B/2", 400_000),
+    "pixel_unconditional": Slot("FFHQ 64", "none", "pixel", "ADM", 100_000),
+    "pixel_class_conditional": Slot("ImageNet 64", "class", "pixel", "ADM", 400_000),
 }
-BACKBONES = {  # preset: (family, the space it works in)
-    "DiT-S/2": ("dit", "latent"),
-    "DiT-B/2": ("dit", "latent"),
-    "DiT-L/2": ("dit", "latent"),
-    "DiT-XL/2": ("dit", "latent"),
-    "DiT-B/2-t2i": ("dit_text", "latent"),
-    "ADM-64": ("adm", "pixel"),
+BACKBONES = {
+    "DiT-S/2": Preset("dit", "latent"),
+    "DiT-B/2": Preset("dit", "latent"),
+    "DiT-L/2": Preset("dit", "latent"),
+    "DiT-XL/2": Preset("dit", "latent"),
+    "DiT-B/2-t2i": Preset("dit_text", "latent"),
+    "ADM-64": Preset("adm", "pixel"),
 }
 TABLES = tuple(f"table{n}" for n in range(1, 9))
 FIGURES = tuple(f"figure{n}" for n in range(2, 7))
+REDUCED = ("table2_ffhq", "figure5")  # where the paper takes 10,000 samples instead of 50,000
+UNMEASURED = ("table7", "figure2", "figure6")  # shown without samples
+TIMED = ("DiT-S/2", "DiT-B/2", "DiT-L/2")  # the sizes of Table 7
+FIGURE_SLOTS = {
+    "figure3": "class_conditional",
+    "figure4": "unconditional",
+    "figure5": "class_conditional",
+}
 
 FractionOfChannels = Annotated[float, Field(gt=0, le=1)]
+
+
+class Choice(BaseModel):
+    """A part by its registered name, with the constants it is given; a bare name gives none."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    type: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The constants by name, as its row gives them."""
+        return self.model_extra or {}
 
 
 class Run(BaseModel):
@@ -39,32 +83,44 @@ class Run(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     slot: Literal[tuple(SLOTS)]
-    backbone: Literal[tuple(BACKBONES)]
-    routing: str
-    weighting: str = "vanilla"
+    backbone: str  # a preset of the paper, or of the scale
+    routing: Choice
+    weighting: Choice = Choice(type="vanilla")
     iterations: Annotated[int, Field(gt=0)]
     used_by: tuple[str, ...] = ()
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    beta: FractionOfChannels | None = None
-    clusters: Annotated[int, Field(gt=0)] | None = None
     timesteps: tuple[int, int] = (0, 1000)
     extends: str | None = None
+
+    @property
+    def alpha(self) -> float | None:
+        """Exponent of the routing's window, where the run sets one."""
+        return self.routing.constants.get("alpha")
+
+    @property
+    def beta(self) -> float | None:
+        """Share of active channels, where the run sets its own."""
+        return self.routing.constants.get("beta")
 
     def needed_by(self, target: str) -> bool:
         """Whether `target` ("table4", "figure3") uses this run; panels ("table4_ffhq") count."""
         return any(use.split("_")[0] == target for use in self.used_by)
 
 
-def _none(**options) -> dict:
-    return {"routing": "none", **options}
+def _method(routing: str, constants: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {"routing": {"type": routing} | constants} | options
 
 
-def _random(**options) -> dict:
-    return {"routing": "random", **options}
+def _none(**options: Any) -> dict[str, Any]:
+    return _method("none", {}, options)
 
 
-def _dtr(alpha: float = 4.0, **options) -> dict:
-    return {"routing": "dtr", "alpha": alpha, **options}
+def _random(**constants: Any) -> dict[str, Any]:
+    return _method("random", constants, {})
+
+
+def _dtr(alpha: float = 4.0, *, beta: float | None = None, **options: Any) -> dict[str, Any]:
+    own = {} if beta is None else {"beta": beta}
+    return _method("dtr", {"alpha": alpha} | own, options)
 
 
 def _group(slot: str, backbone: str, iterations: int, *rows: tuple[str, dict, str]) -> list[Run]:
@@ -94,9 +150,9 @@ FFHQ_256 = _group(
     ("ffhq256-b2-dtr-a4-ant_uw_8", _dtr(weighting="ant_uw"), "table2_ffhq"),
     ("ffhq256-b2-none-p2", _none(weighting="p2"), "table2_ffhq"),
     ("ffhq256-b2-dtr-a4-p2", _dtr(weighting="p2"), "table2_ffhq"),
-    ("ffhq256-b2-maxroaming", {"routing": "max_roaming"}, "table8"),
-    ("ffhq256-b2-ercdt8", {"routing": "ercdt", "clusters": 8}, "table8"),
-    ("ffhq256-b2-cdtr8", {"routing": "cdtr", "clusters": 8, "alpha": 4.0}, "table8"),
+    ("ffhq256-b2-maxroaming", _method("max_roaming", {}, {}), "table8"),
+    ("ffhq256-b2-ercdt8", _method("ercdt", {"clusters": 8}, {}), "table8"),
+    ("ffhq256-b2-cdtr8", _method("cdtr", {"clusters": 8, "alpha": 4.0}, {}), "table8"),
     # The paper does not print Fig. 4's grid: 0.6 is evidenced, 0.2 and 0.4 are assumed.
     ("ffhq256-b2-rtr-b0.2", _random(beta=0.2), "figure4"),
     ("ffhq256-b2-dtr-a4-b0.2", _dtr(beta=0.2), "figure4"),

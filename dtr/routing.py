@@ -2,18 +2,103 @@
 
 A mask table is bool [layers or 1, num_timesteps, num_channels]; one layer where all share it.
 Rows are always looked up by the original timestep 0..999, in training and in sampling.
+
+A routing is a settings model with its constants, and a function from (settings, layers, T, C) to
+its table; the settings are the annotation of the function's first argument. Free of torch: the
+networks look a table up through `dtr.backbones.masks`.
 """
 
 import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from pydantic import Field
 
-from dtr.config.stages import RoutingSettings
-from dtr.registry import load
+from dtr.registry import load, named
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
+from dtr.support.settings import Count, PartSettings, Positive
+
+Beta = Annotated[float, Field(gt=0, le=1)]  # share of channels that a task uses
+State = Mapping[str, np.ndarray]
+
+
+class Unrouted(PartSettings):
+    """Every task reads every channel; nothing extra is computed."""
+
+    type: Literal["none"]
+
+
+class Random(PartSettings):
+    """R-TR: a mask drawn for every layer and task."""
+
+    type: Literal["random"]
+    beta: Beta
+    seed: int
+
+
+class Windows(PartSettings):
+    """DTR; `variant` is "code" or, for the printed formula, "eq4"."""
+
+    type: Literal["dtr"]
+    beta: Beta
+    alpha: Positive
+    variant: Literal["code", "eq4"] = "code"
+
+
+class Roaming(PartSettings):
+    """Max Roaming; `period` is in training steps."""
+
+    type: Literal["max_roaming"]
+    beta: Beta
+    period: Count
+    seed: int
+
+
+class Explicit(PartSettings):
+    """ERCDT."""
+
+    type: Literal["ercdt"]
+    clusters: Count
+
+
+class ClusteredWindows(PartSettings):
+    """CDTR."""
+
+    type: Literal["cdtr"]
+    beta: Beta
+    alpha: Positive
+    clusters: Count
+
+
+class AnyRouting(PartSettings):
+    """What a routing from outside is told that declares no settings of its own."""
+
+    beta: Beta | None = None
+    seed: int = 0
+
+
+@runtime_checkable
+class ChangingMasks(Protocol):
+    """Masks that change during training, as named arrays; `table` is the one that is looked up.
+
+    What the rule is cannot be told from a table: `version` changes with it.
+    """
+
+    version: int
+
+    def start(self) -> dict[str, np.ndarray]:
+        """The arrays before the first step; among them `table`, bool [layers, T, C]."""
+        ...
+
+    def after_step(self, state: State, step: int) -> None:
+        """Change the arrays in place after training step `step` (counted from 1)."""
+        ...
+
+    def progress(self, state: State) -> dict[str, float]:
+        """What the log of a run should say about them."""
+        ...
 
 
 def active_channels(num_channels: int, beta: float) -> int:
@@ -39,7 +124,7 @@ def window_starts(
 
 def dtr_masks(
     num_timesteps: int, num_channels: int, *, beta: float, alpha: float, variant: str = "code"
-) -> Tensor:
+) -> np.ndarray:
     """Sliding-window channel masks of DTR (Eq. 4, as in the authors' code).
 
     beta: share of channels a task uses, in (0, 1].  alpha: exponent of the window's shift, > 0.
@@ -56,12 +141,12 @@ def dtr_masks(
         edges = np.round(edges).astype(np.int64)
         first, last = edges[:-1], edges[1:] + width
     channels = np.arange(num_channels)
-    return torch.from_numpy((channels >= first[:, None]) & (channels < last[:, None]))
+    return (channels >= first[:, None]) & (channels < last[:, None])
 
 
 def random_masks(
     num_layers: int, num_timesteps: int, num_channels: int, *, beta: float, seed: int
-) -> Tensor:
+) -> np.ndarray:
     """R-TR: exactly C_beta channels per layer and task, uniform without replacement.
 
     The expected overlap of two tasks is C_beta^2 / C (Appendix B, Eq. 9).
@@ -72,7 +157,7 @@ def random_masks(
     for layer, mask in enumerate(masks):
         order = generator(seed, "routing", layer).random(mask.shape).argsort(axis=1)
         np.put_along_axis(mask, order[:, :width], True, axis=1)
-    return torch.from_numpy(masks)
+    return masks
 
 
 def cluster_of(num_timesteps: int, clusters: int) -> np.ndarray:
@@ -80,27 +165,31 @@ def cluster_of(num_timesteps: int, clusters: int) -> np.ndarray:
     return np.arange(num_timesteps) * clusters // num_timesteps
 
 
-def dtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
-    """DTR: one table for all layers, [1, T, C] bool."""
-    variant = settings.variant or "code"
-    masks = dtr_masks(
-        timesteps, channels, beta=settings.beta, alpha=settings.alpha, variant=variant
-    )
-    return masks[None]
+def no_masks(settings: Unrouted, layers: int, timesteps: int, channels: int) -> None:
+    """No routing: blocks read all channels and compute nothing extra."""
+    return None
 
 
-def random_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+def random_table(settings: Random, layers: int, timesteps: int, channels: int) -> np.ndarray:
     """R-TR: a table of its own for every layer, [layers, T, C] bool."""
     return random_masks(layers, timesteps, channels, beta=settings.beta, seed=settings.seed)
 
 
-def cdtr_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+def dtr_table(settings: Windows, layers: int, timesteps: int, channels: int) -> np.ndarray:
+    """DTR: one table for all layers, [1, T, C] bool."""
+    own = {"beta": settings.beta, "alpha": settings.alpha, "variant": settings.variant}
+    return dtr_masks(timesteps, channels, **own)[None]
+
+
+def cdtr_table(
+    settings: ClusteredWindows, layers: int, timesteps: int, channels: int
+) -> np.ndarray:
     """CDTR (Table 8): the DTR window of a chain of `clusters` tasks, shared within a cluster."""
     masks = dtr_masks(settings.clusters, channels, beta=settings.beta, alpha=settings.alpha)
     return masks[cluster_of(timesteps, settings.clusters)][None]
 
 
-def ercdt_table(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> Tensor:
+def ercdt_table(settings: Explicit, layers: int, timesteps: int, channels: int) -> np.ndarray:
     """ERCDT (Table 8): half of the channels for all tasks, one segment of the rest per cluster.
 
     Which half is shared is not published and does not matter by symmetry; here the first.
@@ -112,97 +201,103 @@ def ercdt_table(settings: RoutingSettings, layers: int, timesteps: int, channels
     cluster = cluster_of(timesteps, settings.clusters)[:, None]
     index = np.arange(channels)
     own = (index >= edges[cluster]) & (index < edges[cluster + 1])
-    return torch.from_numpy((index < shared) | own)[None]
+    return ((index < shared) | own)[None]
 
 
-def no_masks(settings: RoutingSettings, layers: int, timesteps: int, channels: int) -> None:
-    """No routing: blocks read all channels and compute nothing extra."""
-    return None
-
-
-class ChannelMasks(nn.Module):
-    """Looks up the masks of a batch once per step; the table travels with the weights."""
-
-    def __init__(self, table: Tensor, *, num_layers: int) -> None:
-        super().__init__()
-        self.register_buffer("table", table)
-        self.num_layers = num_layers
-
-    def after_step(self, step: int) -> None:
-        """Called after training step `step` (counted from 1); fixed masks stay as they are."""
-
-    def progress(self) -> dict[str, float]:
-        """What the log of a run should say about changing masks."""
-        return {}
-
-    def hash(self) -> str:
-        """SHA-256 of the table, for the record of a run."""
-        return hashlib.sha256(self.table.cpu().numpy().tobytes()).hexdigest()
-
-    def forward(self, t: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Per layer the mask and its complement, float32 [B, 1, C] each; t: [B] int64."""
-        active = self.table[:, t].unsqueeze(2)
-        pairs = list(zip(active.float(), (~active).float(), strict=True))
-        return pairs * self.num_layers if len(pairs) == 1 else pairs
-
-
-class RoamingMasks(ChannelMasks):
+class MaxRoaming:
     """Max Roaming (Pascal et al. 2021): random masks of beta C channels that wander in training.
 
     The paper compares with it (Table 8) without saying how often masks change. Here all tasks of
-    all layers change together every `period` steps, one channel each, so that roaming lasts the
-    whole run. Row sums never change.
-
-    An update switches on one channel the task has never used and switches off one of those it
-    used; after C - C_beta updates every task has visited every channel and the masks stay.
+    all layers change together every `period` steps: one channel that the task has never used is
+    switched on, one of those it used is switched off. Row sums never change; after C - C_beta
+    updates every task has visited every channel and the masks stay.
     """
 
-    def __init__(
-        self, settings: RoutingSettings, num_layers: int, num_timesteps: int, num_channels: int
-    ) -> None:
-        table = random_masks(
-            num_layers, num_timesteps, num_channels, beta=settings.beta, seed=settings.seed
-        )
-        super().__init__(table, num_layers=num_layers)
-        self.register_buffer("visited", table.clone())
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self.seed, self.period = settings.seed, settings.period
+    version = 1
 
-    def after_step(self, step: int) -> None:
+    def __init__(self, settings: Roaming, layers: int, timesteps: int, channels: int) -> None:
+        self.settings, self.shape = settings, (layers, timesteps, channels)
+
+    def start(self) -> dict[str, np.ndarray]:
+        """`table` and `visited`, bool [layers, T, C], and the number of updates so far."""
+        own = {"beta": self.settings.beta, "seed": self.settings.seed}
+        table = random_masks(*self.shape, **own)
+        return {"table": table, "visited": table.copy(), "updates": np.zeros((), dtype=np.int64)}
+
+    def after_step(self, state: State, step: int) -> None:
         """Roam after every `period`-th training step; a function of the seed and the update."""
-        if step % self.period == 0 and not self.visited.all():
-            self.roam()
+        if step % self.settings.period == 0 and not state["visited"].all():
+            self.roam(state)
 
-    def roam(self) -> None:
+    def roam(self, state: State) -> None:
         """One update of all layers and tasks."""
-        number = int(self.updates)
-        for layer in range(self.num_layers):
-            mask, visited = self.table[layer].cpu().numpy(), self.visited[layer].cpu().numpy()
-            draws = generator(self.seed, "roaming", layer, number)
+        number = int(state["updates"])
+        for layer, (mask, visited) in enumerate(zip(state["table"], state["visited"], strict=True)):
+            draws = generator(self.settings.seed, "roaming", layer, number)
             tasks = np.arange(len(mask))
             # The largest of independent uniforms among the allowed channels is a uniform choice.
             arriving = np.where(visited, -1.0, draws.random(mask.shape)).argmax(axis=1)
             leaving = np.where(mask, draws.random(mask.shape), -1.0).argmax(axis=1)
-            self.table[layer, tasks, leaving] = False
-            self.table[layer, tasks, arriving] = True
-            self.visited[layer, tasks, arriving] = True
-        self.updates += 1
+            mask[tasks, leaving] = False
+            mask[tasks, arriving] = True
+            visited[tasks, arriving] = True
+        state["updates"][...] += 1
 
-    def progress(self) -> dict[str, float]:
+    def progress(self, state: State) -> dict[str, float]:
         """Updates so far and the share of (layer, task, channel) triples already visited."""
         return {
-            "roaming_updates": int(self.updates),
-            "roaming_visited": float(self.visited.float().mean()),
+            "roaming_updates": int(state["updates"]),
+            "roaming_visited": float(state["visited"].mean(dtype=np.float32)),
         }
 
 
-def build_routing(
-    settings: RoutingSettings, *, num_layers: int, num_timesteps: int, num_channels: int
-) -> ChannelMasks | None:
-    """The masks of a model whose blocks have `num_channels` channels; None without routing.
+def build_masks(
+    settings: PartSettings, layers: int, timesteps: int, channels: int
+) -> np.ndarray | ChangingMasks | None:
+    """The masks of the routing that `settings.type` names; None without routing.
 
-    A registered routing is a callable (settings, layers, T, C) that returns a bool table
-    [layers or 1, T, C], or a `ChannelMasks` of its own where masks change during training.
+    Returns bool [layers or 1, T, C], or masks that change. A routing that raises, returns
+    something else, or leaves a task without channels is refused by its name.
     """
-    masks = load("routing", settings.type)(settings, num_layers, num_timesteps, num_channels)
-    return ChannelMasks(masks, num_layers=num_layers) if isinstance(masks, Tensor) else masks
+    who = named("routing", settings.type)
+    builder = load("routing", settings.type)
+    try:
+        masks = builder(settings, layers, timesteps, channels)
+        table = masks.start()["table"] if isinstance(masks, ChangingMasks) else masks
+    except Refusal:
+        raise
+    except Exception as error:  # whatever somebody else's code may raise
+        raise Refusal(f"{who}: raised {type(error).__name__}: {_one_line(error)}") from None
+    if table is None:
+        return None
+    _check_table(who, np.asarray(table), layers, timesteps, channels)
+    return masks if isinstance(masks, ChangingMasks) else np.ascontiguousarray(table)
+
+
+def _check_table(who: str, table: np.ndarray, layers: int, timesteps: int, channels: int) -> None:
+    shapes = [(count, timesteps, channels) for count in dict.fromkeys((layers, 1))]
+    if table.dtype != bool or table.shape not in shapes:
+        accepted = " or ".join(str(list(shape)) for shape in shapes)
+        found = f"{table.dtype} {list(table.shape)}"
+        raise Refusal(f"{who}: returned {found}; accepted: bool {accepted}, or ChangingMasks")
+    if not table.any(axis=-1).all():
+        layer, task = np.argwhere(~table.any(axis=-1))[0].tolist()
+        raise Refusal(f"{who}: timestep {task} of layer {layer} is left without channels")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no reason given"
+
+
+def hash_masks(masks: np.ndarray | ChangingMasks) -> str:
+    """What identifies masks: SHA-256 of their table; of changing ones, with their version."""
+    if isinstance(masks, ChangingMasks):
+        table, rule = masks.start()["table"], f"version {masks.version}".encode()
+    else:
+        table, rule = masks, b""
+    return hashlib.sha256(np.ascontiguousarray(table).tobytes() + rule).hexdigest()
+
+
+def constants_of(settings: PartSettings) -> dict[str, Any]:
+    """The constants of a part by name, for messages."""
+    return settings.model_dump(exclude_none=True, exclude={"type"})

@@ -1,25 +1,69 @@
 """Loss weightings: how timesteps are drawn and how per-sample terms become one loss.
 
-A registered weighting is a `Weighting`: a module built from (settings, snr), snr [T] float64. Its
-loss is a mean over samples, so that slices of a batch can be summed on any number of devices; its
-parameters, if any, are trained beside the model's at `learning_rate`, and never averaged.
+A weighting is a settings model with its constants, and a class made from (settings, snr), snr [T]
+float64; the settings are the annotation of its first argument. Its loss is a mean over samples, so
+that slices of a batch can be summed on any number of devices. Free of torch: tables and trained
+numbers are NumPy arrays here, and come back to `loss` as tensors on the device.
 """
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal
 
-from dtr.config.stages import WeightingSettings
+import numpy as np
+
 from dtr.registry import load
 from dtr.routing import cluster_of
+from dtr.support.settings import Count, PartSettings, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Weighting(nn.Module):
-    """Vanilla: timesteps uniform in [first, last), every sample weighs the same."""
+class Unweighted(PartSettings):
+    """Every sample weighs the same."""
 
-    def __init__(self, settings: WeightingSettings, snr: np.ndarray) -> None:
-        super().__init__()
+    type: Literal["vanilla"]
+
+
+class P2Settings(PartSettings):
+    """Exponent and offset of P2; the paper states neither, these are its authors' defaults."""
+
+    type: Literal["p2"]
+    gamma: Positive = 1.0
+    k: Positive = 1.0
+
+
+class MinSNRSettings(PartSettings):
+    """Bound of Min-SNR."""
+
+    type: Literal["min_snr"]
+    gamma: Positive = 5.0
+
+
+class ANTUWSettings(PartSettings):
+    """Clusters of timesteps of ANT-UW, and the learning rate of their log-variances."""
+
+    type: Literal["ant_uw"]
+    clusters: Count = 8
+    learning_rate: Positive = 0.025
+
+
+class AnyWeighting(PartSettings):
+    """What a weighting from outside is told that declares no settings of its own."""
+
+    learning_rate: Positive = 1e-3  # of its parameters, if it has any
+
+
+class Weighting:
+    """Vanilla: timesteps uniform in [first, last), every sample weighs the same.
+
+    tables: constants by name, functions of the schedule, so not part of a checkpoint.
+    parameters: trained beside the model's at `settings.learning_rate`, and never averaged.
+    """
+
+    def __init__(self, settings: Unweighted, snr: np.ndarray) -> None:
         self.settings = settings
+        self.tables: dict[str, np.ndarray] = {}
+        self.parameters: dict[str, np.ndarray] = {}
 
     def draw_timesteps(
         self, draws: np.random.Generator, batch_size: int, timesteps: tuple[int, int]
@@ -27,27 +71,27 @@ class Weighting(nn.Module):
         """Timesteps of one global batch: [batch_size] int64 in [timesteps[0], timesteps[1])."""
         return draws.integers(*timesteps, size=batch_size)
 
-    def forward(self, mse: Tensor, vb: Tensor, t: Tensor) -> Tensor:
-        """Scalar loss from per-sample terms; mse, vb: [B] (vb in bits), t: [B] int64."""
+    def loss(self, mse: "Tensor", vb: "Tensor", t: "Tensor", own: dict[str, "Tensor"]) -> "Tensor":
+        """Scalar loss from per-sample terms; mse, vb: [B] (vb in bits), t: [B] int64.
+
+        own: the tables (float32 or int64) and the parameters by name.
+        """
         return (mse + vb).mean()
 
 
 class _FixedWeights(Weighting):
     """w_t multiplies the noise error only; the variational term stays unweighted."""
 
-    def __init__(self, settings: WeightingSettings, snr: np.ndarray) -> None:
+    def __init__(self, settings: PartSettings, snr: np.ndarray) -> None:
         super().__init__(settings, snr)
-        # Recomputed from the schedule, so not part of a checkpoint.
-        self.register_buffer(
-            "weights", torch.from_numpy(self.of_snr(snr)).float(), persistent=False
-        )
+        self.tables = {"weights": self.of_snr(snr)}
 
     def of_snr(self, snr: np.ndarray) -> np.ndarray:
         """Weight of each timestep: [T] float64."""
         raise NotImplementedError
 
-    def forward(self, mse: Tensor, vb: Tensor, t: Tensor) -> Tensor:
-        return (self.weights[t] * mse + vb).mean()
+    def loss(self, mse: "Tensor", vb: "Tensor", t: "Tensor", own: dict[str, "Tensor"]) -> "Tensor":
+        return (own["weights"][t] * mse + vb).mean()
 
 
 class P2(_FixedWeights):
@@ -56,12 +100,16 @@ class P2(_FixedWeights):
     The released code multiplies along the wrong axis; this is the intended formula.
     """
 
+    settings: P2Settings
+
     def of_snr(self, snr: np.ndarray) -> np.ndarray:
         return (self.settings.k + snr) ** -self.settings.gamma
 
 
 class MinSNR(_FixedWeights):
     """Min-SNR-gamma (Hang et al. 2023) for noise prediction: w = min(SNR, gamma) / SNR."""
+
+    settings: MinSNRSettings
 
     def of_snr(self, snr: np.ndarray) -> np.ndarray:
         return np.minimum(snr, self.settings.gamma) / snr
@@ -74,11 +122,10 @@ class UncertaintyWeighting(Weighting):
     equally many samples per cluster is a mean over samples. Stationary at s_k = ln(l_k / K).
     """
 
-    def __init__(self, settings: WeightingSettings, snr: np.ndarray) -> None:
+    def __init__(self, settings: ANTUWSettings, snr: np.ndarray) -> None:
         super().__init__(settings, snr)
-        self.log_variances = nn.Parameter(torch.zeros(settings.clusters))
-        cluster = torch.from_numpy(cluster_of(len(snr), settings.clusters))
-        self.register_buffer("cluster", cluster, persistent=False)
+        self.tables = {"cluster": cluster_of(len(snr), settings.clusters)}
+        self.parameters = {"log_variances": np.zeros(settings.clusters, dtype=np.float32)}
 
     def draw_timesteps(
         self, draws: np.random.Generator, batch_size: int, timesteps: tuple[int, int]
@@ -90,11 +137,11 @@ class UncertaintyWeighting(Weighting):
         low, high = np.repeat(edges[:-1], per_cluster), np.repeat(edges[1:], per_cluster)
         return draws.integers(low, high)
 
-    def forward(self, mse: Tensor, vb: Tensor, t: Tensor) -> Tensor:
-        scale = torch.exp(-self.log_variances)[self.cluster[t]]
-        return 0.5 * (scale * (mse + vb)).mean() + 0.5 * self.log_variances.sum()
+    def loss(self, mse: "Tensor", vb: "Tensor", t: "Tensor", own: dict[str, "Tensor"]) -> "Tensor":
+        scale = (-own["log_variances"]).exp()[own["cluster"][t]]
+        return 0.5 * (scale * (mse + vb)).mean() + 0.5 * own["log_variances"].sum()
 
 
-def build_weighting(settings: WeightingSettings, snr: np.ndarray) -> Weighting:
+def build_weighting(settings: PartSettings, snr: np.ndarray) -> Any:
     """The weighting that `settings.type` names; snr: [T] float64 of the training process."""
     return load("weighting", settings.type)(settings, snr)

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.scale import Scale
 
 # As in the workflow: one thread per process, also where tests share the cores.
 torch.set_num_threads(1)

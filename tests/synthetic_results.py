@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dtr.config.resolve import run_settings, training_steps
 from dtr.config.scale import Scale
 from dtr.planning.evaluations import (
     Evaluation,
@@ -16,7 +17,7 @@ from dtr.planning.evaluations import (
     record_path,
     throughput_record_path,
 )
-from dtr.planning.runs import all_runs, train_settings, training_steps
+from dtr.planning.runs import all_runs
 
 TABLE1_RUNS = (
     "ffhq256-b2-none",
@@ -71,7 +72,7 @@ def write_training(scale: Scale, run: str, *, seed: int = 0, **changes: Any) -> 
         "reason": None,
         "fingerprint": "f" * 64,
         "dataset_hash": "d" * 64,
-        "settings": train_settings(scale, all_runs(scale)[run], seed).plain(),
+        "settings": run_settings(scale, all_runs(scale)[run], seed).plain(),
         "weights_sha256": "a" * 64,
         "parameters": 1_234_567,
         "routing_hash": None,

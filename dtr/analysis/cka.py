@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from dtr.backbones.saved import load_model
-from dtr.config.backbones import BackboneSettings
-from dtr.data.batches import TrainingData, open_training_data
+from dtr.config.backbones import Inputs
+from dtr.config.stages import RunSettings
+from dtr.data.batches import open_training_data
+from dtr.data.rows import TrainingData
 from dtr.diffusion import Diffusion
+from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
+from dtr.records.schema import CkaRecord, ModelRecord, read_record, write_record
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
-from dtr.support.files import read_json, write_json
 from dtr.support.progress import Progress
 
 ESTIMATOR = (
@@ -173,70 +176,66 @@ def measure_cka(
     so runs are compared on the same inputs. A diverged run gets a record without blocks.
     """
     started = time.perf_counter()
-    train = read_json(model_folder / "train.json")
+    train = read_record(ModelRecord, model_folder / MODEL[1])
     model, settings = load_model(model_folder, device)
     data = open_training_data(data_manifest)
-    _check(settings.backbone, data, n, batch_size)
+    _check(settings, data, n, batch_size)
     diffusion = Diffusion.from_settings(settings.diffusion)
     timesteps = cka_timesteps(diffusion.num_steps)
-    cka = [MinibatchCKA() for _ in model.blocks] if train["status"] == "ok" else []
+    cka = [MinibatchCKA() for _ in model.blocks] if train.status == "ok" else []
     if cka:
-        inputs = _inputs(data, settings.backbone, n, seed)
-        with Progress(f"cka {train['run']} seed {train['seed']}", n) as progress:
+        inputs = _inputs(data, settings.inputs, n, seed)
+        with Progress(f"cka {train.run} seed {train.seed}", n) as progress:
             for batch in zip(*(values.split(batch_size) for values in inputs), strict=True):
                 x0, noise, y = (values.to(device) for values in batch)
                 blocks = block_representations(model, diffusion, x0, noise, y, timesteps)
                 for block, features in zip(cka, blocks, strict=True):
                     block.add(features)
                 progress.advance(len(x0))
-    write_json(
-        out,
-        {
-            **{name: train[name] for name in ("run", "seed", "step", "status", "reason")},
-            "estimator": ESTIMATOR,
-            "n": n,
-            "batch_size": batch_size,
-            "data_seed": seed,
-            "dataset_hash": data.manifest["content_hash"],
-            "weights_sha256": train["weights_sha256"],
-            "timesteps": timesteps,
-            "blocks": [
-                {"unbiased": _rounded(one.unbiased()), "biased": _rounded(one.biased())}
-                for one in cka
-            ],
-            "provenance": provenance(device),
-            "wall_seconds": time.perf_counter() - started,
-        },
+    blocks = [{"unbiased": _rounded(c.unbiased()), "biased": _rounded(c.biased())} for c in cka]
+    record = CkaRecord(
+        **train.model_dump(include={"run", "seed", "step", "status", "reason"}),
+        estimator=ESTIMATOR,
+        n=n,
+        batch_size=batch_size,
+        data_seed=seed,
+        dataset_hash=data.manifest["content_hash"],
+        weights_sha256=train.weights_sha256,
+        timesteps=timesteps,
+        blocks=blocks,
+        provenance=provenance(device),
+        wall_seconds=time.perf_counter() - started,
     )
+    write_record(out, record)
 
 
-def _check(backbone: BackboneSettings, data: TrainingData, n: int, batch_size: int) -> None:
-    if backbone.family != "dit":
-        raise Refusal(f"backbone family {backbone.family!r}: CKA is measured of 'dit' only")
+def _check(settings: RunSettings, data: TrainingData, n: int, batch_size: int) -> None:
+    kind, inputs = settings.backbone.type, settings.inputs
+    if kind != "dit":
+        raise Refusal(f"backbone {kind!r}: CKA is measured of 'dit' only")
     if batch_size < SMALLEST_BATCH:
         raise Refusal(f"batch_size = {batch_size}: HSIC_1 needs at least {SMALLEST_BATCH} images")
     if n < 1 or n % batch_size:
         raise Refusal(f"images = {n}: not a positive multiple of batch_size = {batch_size}")
     if n > len(data):
         raise Refusal(f"images = {n}: the data has {len(data)}")
-    expected = (backbone.in_channels, backbone.input_size, backbone.input_size)
-    if data.shape != expected or data.tokens is not None:
+    if data.shape != inputs.shape or data.tokens is not None:
         told = "" if data.tokens is None else " with captions"
-        raise Refusal(f"data of shape {data.shape}{told}: the model takes {expected} and no text")
+        raise Refusal(
+            f"data of shape {data.shape}{told}: the model takes {inputs.shape} and no text"
+        )
     highest = int(data.labels.max())
-    if backbone.num_classes > 1 and highest >= backbone.num_classes:
-        raise Refusal(f"data with label {highest}: the model knows {backbone.num_classes} classes")
+    if inputs.num_classes > 1 and highest >= inputs.num_classes:
+        raise Refusal(f"data with label {highest}: the model knows {inputs.num_classes} classes")
 
 
-def _inputs(
-    data: TrainingData, backbone: BackboneSettings, n: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(data: TrainingData, inputs: Inputs, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """x0, noise and labels of n images, drawn together so that batches do not change them."""
     draws = generator(seed, "cka")
     rows = draws.permutation(len(data))[:n]
     x0 = data.sample(rows, draws)
     noise = draws.standard_normal(x0.shape, dtype=x0.dtype)
-    every_label = backbone.model_copy(update={"label_dropout": 0.0})
+    every_label = inputs.model_copy(update={"label_dropout": 0.0})
     y = data.conditions(rows, draws, every_label)
     return torch.from_numpy(x0), torch.from_numpy(noise), torch.from_numpy(y)
 

@@ -1,7 +1,6 @@
 """How many channels two denoising tasks share (Appendix B)."""
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from dtr.routing import active_channels
 from dtr.support.errors import Refusal
@@ -15,15 +14,15 @@ def expected_overlap(num_channels: int, beta: float) -> float:
     return active_channels(num_channels, beta) ** 2 / num_channels
 
 
-def measured_overlap(masks: Tensor) -> tuple[float, float]:
+def measured_overlap(masks: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the channels shared by two distinct tasks of a layer.
 
-    masks: [L, T, C] bool, as in `ChannelMasks.table`; at least two tasks.  Over all pairs of
-    tasks of every layer, which is what random pairs estimate.
+    masks: [L, T, C] bool; at least two tasks.  Over all pairs of tasks of every layer, which is
+    what random pairs estimate.
     """
     tasks = masks.shape[1]
     if tasks < 2:
         raise Refusal(f"masks of {tasks} task: an overlap needs two")
-    first, second = torch.triu_indices(tasks, tasks, offset=1)
-    shared = torch.stack([(m @ m.T)[first, second] for m in masks.double()])
-    return shared.mean().item(), shared.std(correction=0).item()
+    first, second = np.triu_indices(tasks, k=1)
+    shared = np.stack([(m @ m.T)[first, second] for m in masks.astype(np.float64)])
+    return float(shared.mean()), float(shared.std())

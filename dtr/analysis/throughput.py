@@ -8,29 +8,24 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
 from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS, parameter_count
-from dtr.config.backbones import DiTSettings
-from dtr.config.stages import (
-    DiffusionSettings,
-    RoutingSettings,
-    TrainingSettings,
-    TrainSettings,
-    WeightingSettings,
-)
-from dtr.data.batches import TrainingData
+from dtr.config.backbones import DiTSize, Inputs
+from dtr.config.stages import DiffusionSettings, OptimisationSettings, RunSettings
+from dtr.data.rows import TrainingData
 from dtr.records.provenance import provenance
+from dtr.records.schema import Speed, ThroughputRecord, write_record
+from dtr.routing import Windows
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
-from dtr.support.files import write_json
 from dtr.support.progress import Progress
 from dtr.training.distributed import World
 from dtr.training.trainer import Trainer
+from dtr.weighting import Unweighted
 
 CLASSES = 1000
 RESAMPLES = 2000
@@ -51,15 +46,14 @@ class NoiseLatents(TrainingData):
         return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)
 
 
-def noise_trainer(settings: TrainSettings, device: str = "cpu") -> Trainer:
+def noise_trainer(settings: RunSettings, device: str = "cpu") -> Trainer:
     """A run of `settings` on noise, at its start; its routing may be any but "none"."""
-    backbone = settings.backbone
-    size, count = backbone.input_size, max(1024, settings.training.batch_size)
+    inputs, count = settings.inputs, max(1024, settings.training.batch_size)
     data = NoiseLatents(
-        manifest={"shape": [backbone.in_channels, size, size]},
-        labels=np.arange(count) % backbone.num_classes,
+        manifest={"shape": list(inputs.shape), "content_hash": "noise"},
+        labels=np.arange(count) % inputs.num_classes,
     )
-    trainer = Trainer(settings, data, "throughput", World(device=device))
+    trainer = Trainer(settings, data, World(device=device))
     trainer.model.train()
     return trainer
 
@@ -107,7 +101,7 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def summarise(seconds: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+def summarise(seconds: np.ndarray, *, seed: int = 0) -> Speed:
     """Medians of [pairs, 2] seconds per step, and the ratio's 95 % bootstrap interval over pairs.
 
     The ratio is the median over pairs of the time with routing divided by that without.
@@ -116,40 +110,38 @@ def summarise(seconds: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
     ratios = seconds[:, 0] / seconds[:, 1]
     drawn = generator(seed, "throughput").integers(len(ratios), size=(RESAMPLES, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5]).tolist()
-    return {
-        "seconds_per_step": {"dtr": routed, "none": plain},
-        "iterations_per_second": {"dtr": 1 / routed, "none": 1 / plain},
-        "ratio": float(np.median(ratios)),
-        "low": low,
-        "high": high,
-    }
+    return Speed(
+        seconds_per_step={"dtr": routed, "none": plain},
+        iterations_per_second={"dtr": 1 / routed, "none": 1 / plain},
+        ratio=float(np.median(ratios)),
+        low=low,
+        high=high,
+    )
 
 
-def paper_settings(backbone: str, batch_size: int) -> TrainSettings:
+def paper_settings(backbone: str, batch_size: int) -> RunSettings:
     """Class-conditional training of one of the paper's DiT sizes with DTR, as on ImageNet."""
     if backbone not in PRESETS:
         raise Refusal(f"backbone {backbone!r}: unknown; known: {', '.join(PRESETS)}")
     if batch_size < 1:
         raise Refusal(f"batch_size = {batch_size}: at least 1")
     size = PRESETS[backbone]
-    return TrainSettings(
+    return RunSettings(
         seed=0,
-        backbone=DiTSettings(
-            family="dit",
+        backbone=DiTSize(
+            type="dit", patch_size=PATCH, width=size.width, depth=size.depth, heads=size.heads
+        ),
+        inputs=Inputs(
             input_size=PATCH * round(TOKENS**0.5),
             in_channels=IN_CHANNELS,
-            patch_size=PATCH,
-            width=size.width,
-            depth=size.depth,
-            heads=size.heads,
             num_classes=CLASSES,
             label_dropout=0.1,
         ),
-        routing=RoutingSettings(type="dtr", beta=0.8, alpha=4.0, variant="code"),
-        weighting=WeightingSettings(type="vanilla"),
+        routing=Windows(type="dtr", beta=0.8, alpha=4.0),
+        weighting=Unweighted(type="vanilla"),
         timesteps=(0, 1000),
         diffusion=DiffusionSettings(),
-        training=TrainingSettings(
+        training=OptimisationSettings(
             batch_size=batch_size,
             learning_rate=1e-4,
             warmup_steps=0,
@@ -179,28 +171,26 @@ def measure_throughput(
     started = time.perf_counter()
     settings = paper_settings(backbone, batch_size)
     reason = _too_little_memory(backbone, device)
-    measured = {}
+    speed = None
     if reason is None:
         trainer = noise_trainer(settings, device)
         taken = interleaved_seconds(trainer, pairs=pairs, at_least=seconds)
-        pairs, measured = len(taken), summarise(taken)
-    write_json(
-        out,
-        {
-            "backbone": backbone,
-            "status": "ok" if reason is None else "failed",
-            "reason": reason,
-            "batch_size": batch_size,
-            "precision": settings.training.precision,
-            "threads": torch.get_num_threads(),
-            "device": device,
-            "pairs": pairs,
-            **measured,
-            "settings": settings.plain(),
-            "provenance": provenance(device),
-            "wall_seconds": time.perf_counter() - started,
-        },
+        pairs, speed = len(taken), summarise(taken)
+    record = ThroughputRecord(
+        backbone=backbone,
+        status="ok" if reason is None else "failed",
+        reason=reason,
+        batch_size=batch_size,
+        precision=settings.training.precision,
+        threads=torch.get_num_threads(),
+        device=device,
+        pairs=pairs,
+        speed=speed,
+        settings=settings.plain(),
+        provenance=provenance(device),
+        wall_seconds=time.perf_counter() - started,
     )
+    write_record(out, record)
 
 
 def _too_little_memory(backbone: str, device: str) -> str | None:

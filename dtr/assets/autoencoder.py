@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dtr.assets.fitting import fit
 from dtr.config.stages import AutoencoderSettings
-from dtr.data.datasets import ImageDataset
+from dtr.planning.places import ASSET
 from dtr.records.provenance import provenance
-from dtr.seeding import batch_indices, generator
-from dtr.support.errors import Refusal
-from dtr.support.files import hash_file, read_json, replacing, write_json
-from dtr.support.progress import Progress
+from dtr.records.schema import AutoencoderRecord
+from dtr.records.weights import read_weights, write_weights
+from dtr.registry import load, settings_model
+from dtr.seeding import generator
+from dtr.support.settings import parse
 
 CHUNK = 500  # images encoded at once
 
@@ -54,8 +56,8 @@ class PatchedAutoencoder(nn.Module):
         return F.pixel_shuffle(self.autoencoder.decode(latents).sample, self.patch_size)
 
 
-def build_autoencoder(settings: AutoencoderSettings) -> PatchedAutoencoder:
-    """An untrained autoencoder of the given size."""
+def small_kl(settings: AutoencoderSettings) -> PatchedAutoencoder:
+    """An untrained AutoencoderKL of the given size."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     levels = len(settings.channels)
@@ -74,81 +76,66 @@ def build_autoencoder(settings: AutoencoderSettings) -> PatchedAutoencoder:
     return PatchedAutoencoder(autoencoder, settings.patch_size)
 
 
-def train_autoencoder(settings: AutoencoderSettings, dataset: ImageDataset, folder: Path) -> None:
-    """Fit the autoencoder to the training split; write weights and, last, record.json.
+def train_autoencoder(
+    settings: AutoencoderSettings,
+    train: np.ndarray,
+    test: np.ndarray,
+    folder: Path,
+    *,
+    dataset_hash: str,
+) -> None:
+    """Fit the autoencoder to images uint8 [n, H, W, 3]; write weights and, last, record.json.
 
     Loss: mean squared error of pixels in [-1, 1] plus kl_weight times the KL divergence (nats per
-    image) of the posterior to N(0, I); one-cycle learning rate with `learning_rate` as its peak.
+    image) of the posterior to N(0, I).
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = build_autoencoder(settings)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps
-    )
-    pixels = to_network(dataset.images[dataset.positions("train")])
-    with Progress(f"autoencoder {folder.name}", settings.steps) as progress:
-        for step in range(settings.steps):
-            rows = batch_indices(
-                settings.seed, step, size=len(pixels), batch_size=settings.batch_size
-            )
-            batch = pixels[torch.as_tensor(rows)]
-            posterior = model.posterior(batch)
-            noise = generator(settings.seed, "autoencoder", step).standard_normal(
-                posterior.mean.shape, dtype=np.float32
-            )
-            latents = posterior.mean + posterior.std * torch.from_numpy(noise)
-            error = F.mse_loss(model.decode(latents), batch)
-            loss = error + settings.kl_weight * posterior.kl().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            progress.show(loss=float(loss.detach()))
-            progress.advance()
-    _write(model.eval(), settings, dataset, folder, time.perf_counter() - started)
+    pixels = to_network(train)
 
+    def loss_of(model: nn.Module, rows: np.ndarray, step: int) -> Tensor:
+        batch = pixels[torch.as_tensor(rows)]
+        posterior = model.posterior(batch)
+        noise = generator(settings.seed, "autoencoder", step).standard_normal(
+            posterior.mean.shape, dtype=np.float32
+        )
+        latents = posterior.mean + posterior.std * torch.from_numpy(noise)
+        error = F.mse_loss(model.decode(latents), batch)
+        return error + settings.kl_weight * posterior.kl().mean()
 
-def _write(model, settings, dataset, folder, seconds: float) -> None:
-    from safetensors.torch import save_file
-
-    with replacing(folder / "weights.safetensors") as temporary:
-        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, temporary)
-    factor = settings.scale_factor
-    if factor is None:
-        mean, logvar = encode(model, dataset.images[dataset.positions("train")])
-        # Variance of a sampled latent = variance of the means + mean of the posterior variances.
-        factor = float((mean.double().var() + logvar.double().exp().mean()) ** -0.5)
-    test = dataset.images[dataset.positions("test")]
+    build = load("autoencoder", settings.type)
+    title = f"autoencoder {folder.name}"
+    model = fit(settings, lambda: build(settings), loss_of, count=len(pixels), title=title)
+    seconds = time.perf_counter() - started
+    factor = settings.scale_factor or measured_scale(*encode(model, train))
     restored = decode(model, encode(model, test)[0] * factor, factor)
     error = np.mean((restored.astype(np.float64) - test) ** 2)
-    write_json(
-        folder / "record.json",
-        {
-            "settings": settings.plain(),
-            "scale_factor": factor,
-            "test_psnr_db": float(10 * np.log10(255**2 / error)),
-            "dataset_hash": dataset.manifest["content_hash"],
-            "weights_sha256": hash_file(folder / "weights.safetensors"),
-            "provenance": provenance(),
-            "wall_seconds": seconds,
-        },
+    write_weights(
+        folder,
+        ASSET,
+        model.state_dict(),
+        AutoencoderRecord,
+        settings=settings.plain(),
+        scale_factor=factor,
+        test_psnr_db=float(10 * np.log10(255**2 / error)),
+        dataset_hash=dataset_hash,
+        provenance=provenance(),
+        wall_seconds=seconds,
     )
 
 
-def load_autoencoder(folder: Path, device: str = "cpu"):
-    """(model in evaluation mode, scale factor); weights that differ from the record are refused."""
-    from safetensors.torch import load_file
+def measured_scale(mean: Tensor, logvar: Tensor) -> float:
+    """1 / std of sampled latents: their variance is that of the means plus the mean posterior's."""
+    return float((mean.double().var() + logvar.double().exp().mean()) ** -0.5)
 
-    record = read_json(folder / "record.json")
-    weights = folder / "weights.safetensors"
-    if not weights.is_file() or hash_file(weights) != record["weights_sha256"]:
-        raise Refusal(f"{weights}: missing or not the recorded weights; delete {folder}")
-    model = build_autoencoder(AutoencoderSettings.model_validate(record["settings"]))
-    model.load_state_dict(load_file(weights))
-    return model.eval().requires_grad_(False).to(device), record["scale_factor"]
+
+def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[nn.Module, float]:
+    """(model in evaluation mode, scale factor); weights that differ from the record are refused."""
+    record, tensors = read_weights(folder, ASSET, AutoencoderRecord)
+    kind = record.settings["type"]
+    settings = parse(settings_model("autoencoder", kind), record.settings, source=str(folder))
+    model = load("autoencoder", kind)(settings)
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False).to(device), record.scale_factor
 
 
 @torch.inference_mode()

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dtr.assets.fitting import fit
 from dtr.config.stages import ExtractorSettings
-from dtr.data.datasets import ImageDataset
+from dtr.planning.places import ASSET
 from dtr.records.provenance import provenance
-from dtr.seeding import batch_indices, generator
+from dtr.records.schema import ExtractorRecord
+from dtr.records.weights import read_weights, write_weights
+from dtr.registry import load, settings_model
+from dtr.seeding import generator
 from dtr.support.errors import Refusal
-from dtr.support.files import hash_file, read_json, replacing, write_json
-from dtr.support.progress import Progress
 from dtr.support.settings import parse
 
 RESOLUTION, CLASSES = 32, 10
@@ -35,8 +37,9 @@ class DigitsCNN(nn.Module):
     leaves no feature constant, so covariances keep full rank.
     """
 
-    def __init__(self, *, width: int, features: int) -> None:
+    def __init__(self, settings: ExtractorSettings) -> None:
         super().__init__()
+        width, features = settings.width, settings.features
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1),
             nn.GELU(),
@@ -60,53 +63,52 @@ class DigitsCNN(nn.Module):
         return features, self.head(features)
 
 
-def train_extractor(settings: ExtractorSettings, dataset: ImageDataset, folder: Path) -> None:
-    """Fit the classifier to the training split; write weights and, last, record.json."""
-    _check_dataset(dataset)
+def train_extractor(
+    settings: ExtractorSettings,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    *,
+    dataset_hash: str,
+) -> None:
+    """Fit the classifier; write weights and, last, record.json.
+
+    train, test: images uint8 [n, H, W, 3] and their labels [n] int64.
+    """
+    images, labels = train
+    _check_images(settings.type, images, max(labels.max(), test[1].max()) + 1)
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = DigitsCNN(width=settings.width, features=settings.features)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps
+    classes = torch.from_numpy(labels)
+
+    def loss_of(model: nn.Module, rows: np.ndarray, step: int) -> Tensor:
+        batch = _shifted(images[rows], seed=settings.seed, step=step)
+        return F.cross_entropy(model(_to_network(batch))[1], classes[torch.from_numpy(rows)])
+
+    build = load("extractor", settings.type)
+    title = f"extractor {folder.name}"
+    model = fit(settings, lambda: build(settings), loss_of, count=len(images), title=title)
+    seconds = time.perf_counter() - started
+    write_weights(
+        folder,
+        ASSET,
+        model.state_dict(),
+        ExtractorRecord,
+        settings=settings.plain(),
+        test_accuracy=_accuracy(model, *test),
+        train_accuracy=_accuracy(model, *train),
+        dataset_hash=dataset_hash,
+        provenance=provenance(),
+        wall_seconds=seconds,
     )
-    train = dataset.positions("train")
-    images = np.asarray(dataset.images[train])
-    labels = torch.from_numpy(dataset.labels()[train])
-    with Progress(f"extractor {folder.name}", settings.steps) as progress:
-        for step in range(settings.steps):
-            rows = batch_indices(
-                settings.seed, step, size=len(train), batch_size=settings.batch_size
-            )
-            batch = _shifted(images[rows], seed=settings.seed, step=step)
-            loss = F.cross_entropy(model(_to_network(batch))[1], labels[torch.from_numpy(rows)])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            progress.show(loss=float(loss.detach()))
-            progress.advance()
-    _write(model.eval(), settings, dataset, folder, time.perf_counter() - started)
 
 
-def load_extractor(folder: Path, device: str = "cpu") -> DigitsCNN:
+def load_extractor(folder: Path, device: str = "cpu") -> nn.Module:
     """The trained extractor in evaluation mode; weights unlike the recorded ones are refused."""
-    from safetensors.torch import load_file
-
-    record, weights = read_json(folder / "record.json"), folder / "weights.safetensors"
-    settings = parse(
-        ExtractorSettings, record.get("settings"), source=f"{folder / 'record.json'}: settings"
-    )
-    if not weights.is_file():
-        raise Refusal(f"{weights}: missing; delete {folder} to train the extractor again")
-    if hash_file(weights) != record.get("weights_sha256"):
-        raise Refusal(
-            f"{weights}: content differs from weights_sha256 in record.json (corrupted?); "
-            f"delete {folder} to train the extractor again"
-        )
-    model = DigitsCNN(width=settings.width, features=settings.features)
-    model.load_state_dict(load_file(weights))
+    record, tensors = read_weights(folder, ASSET, ExtractorRecord)
+    kind, source = record.settings.get("type"), f"{folder / ASSET[1]}: settings"
+    settings = parse(settings_model("extractor", kind), record.settings, source=source)
+    model = load("extractor", kind)(settings)
+    model.load_state_dict(tensors)
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -132,9 +134,9 @@ def extract(extractor: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _check_dataset(dataset: ImageDataset) -> None:
-    resolution, classes = dataset.images.shape[1], int(dataset.labels().max()) + 1
-    if RESOLUTION % resolution or classes != CLASSES:
+def _check_images(kind: str, images: np.ndarray, classes: int) -> None:
+    resolution = images.shape[1]
+    if kind == "digits_cnn" and (RESOLUTION % resolution or classes != CLASSES):
         raise Refusal(
             f"extractor kind 'digits_cnn': dataset has {classes} classes at {resolution} pixels, "
             f"it accepts {CLASSES} classes at {RESOLUTION} or {RESOLUTION // 2}"
@@ -155,27 +157,5 @@ def _shifted(images: np.ndarray, *, seed: int, step: int) -> np.ndarray:
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def _accuracy(model: nn.Module, dataset: ImageDataset, split: str) -> float:
-    rows = dataset.positions(split)
-    guesses = extract(model, np.asarray(dataset.images[rows]))["logits"].argmax(axis=1)
-    return float((guesses == dataset.labels()[rows]).mean())
-
-
-def _write(model, settings, dataset, folder: Path, seconds: float) -> None:
-    from safetensors.torch import save_file
-
-    weights = folder / "weights.safetensors"
-    with replacing(weights) as temporary:
-        save_file(model.state_dict(), temporary)
-    write_json(
-        folder / "record.json",
-        {
-            "settings": settings.plain(),
-            "test_accuracy": _accuracy(model, dataset, "test"),
-            "train_accuracy": _accuracy(model, dataset, "train"),
-            "dataset_hash": dataset.manifest["content_hash"],
-            "weights_sha256": hash_file(weights),
-            "provenance": provenance(),
-            "wall_seconds": seconds,
-        },
-    )
+def _accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
+    return float((extract(model, images)["logits"].argmax(axis=1) == labels).mean())

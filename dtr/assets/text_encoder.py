@@ -6,12 +6,18 @@ from typing import Protocol
 
 import numpy as np
 
-from dtr.config.stages import TextEncoderSettings
-from dtr.data.sources.scenes import vocabulary
+from dtr.config.stages import TextEncoderSettings, WordsSettings
+from dtr.registry import load
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing
 
+# Every word that a caption of the scenes can have, sorted.
+WORDS = (
+    *("a", "above", "and", "at", "below", "blue", "bottom", "cyan", "eight", "five", "four"),
+    *("green", "is", "left", "magenta", "nine", "of", "on", "one", "red", "right", "seven"),
+    *("six", "the", "three", "top", "two", "yellow", "zero"),
+)
 START, END = "<start>", "<end>"
 HEADS = 4
 # Of the attention logits: at 1 random heads mix all words alike; at 3 they tell them apart.
@@ -30,11 +36,9 @@ class TextEncoder(Protocol):
         ...
 
 
-def build_text_encoder(settings: TextEncoderSettings) -> "WordEncoder":
-    """The encoder that the settings name; `words` knows every word of the scenes' captions."""
-    return WordEncoder(
-        vocabulary(), tokens=settings.tokens, width=settings.width, seed=settings.seed
-    )
+def build_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
+    """The encoder that `settings.type` names."""
+    return load("text_encoder", settings.type)(settings)
 
 
 class WordEncoder:
@@ -46,7 +50,8 @@ class WordEncoder:
     more, without it in less than 60 %.
     """
 
-    def __init__(self, vocabulary: Sequence[str], *, tokens: int, width: int, seed: int) -> None:
+    def __init__(self, settings: WordsSettings, vocabulary: Sequence[str] = WORDS) -> None:
+        tokens, width, seed = settings.tokens, settings.width, settings.seed
         if width % HEADS:
             raise Refusal(f"text encoder: width = {width}: must be divisible by {HEADS} heads")
         self.tokens, self.width = tokens, width

@@ -21,16 +21,16 @@ from dtr.backbones.adm_blocks import (
     zeroed,
 )
 from dtr.backbones.labels import null_labels
-from dtr.config.backbones import AdmSettings
-from dtr.config.stages import RoutingSettings
-from dtr.routing import build_routing
+from dtr.backbones.masks import build_routing
+from dtr.config.backbones import AdmSize, Inputs
 from dtr.seeding import generator
+from dtr.support.settings import PartSettings
 
 
 class WidthMasks(nn.Module):
     """One mask table per distinct width: the window is a share of the channels it slides over."""
 
-    def __init__(self, settings: RoutingSettings, widths: list[int], *, num_timesteps: int) -> None:
+    def __init__(self, settings: PartSettings, widths: list[int], *, num_timesteps: int) -> None:
         super().__init__()
         self.widths = widths
         self.tables = nn.ModuleDict(
@@ -56,9 +56,9 @@ class WidthMasks(nn.Module):
         return [next(rows[str(width)])[0].view(len(t), width, 1, 1) for width in self.widths]
 
 
-def _for_width(settings: RoutingSettings, width: int) -> RoutingSettings:
+def _for_width(settings: PartSettings, width: int) -> PartSettings:
     """Masks drawn for different widths are independent: each width has its own seed."""
-    if settings.seed is None:
+    if "seed" not in type(settings).model_fields:
         return settings
     seed = int(generator(settings.seed, "width", width).integers(2**62))
     return settings.model_copy(update={"seed": seed})
@@ -68,31 +68,31 @@ class ADM(nn.Module):
     """U-Net over pixels; unconditional, with no label table, for one class and no dropout."""
 
     def __init__(
-        self, settings: AdmSettings, routing: RoutingSettings, *, num_timesteps: int
+        self, settings: AdmSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.num_classes = settings.num_classes
+        self.settings, self.inputs = settings, inputs
+        self.num_classes = inputs.num_classes
         base = settings.model_channels
         self.embedding = 4 * base
         self.time_embed = nn.Sequential(
             nn.Linear(base, self.embedding), nn.SiLU(), nn.Linear(self.embedding, self.embedding)
         )
-        rows = settings.num_classes + (settings.label_dropout > 0)
+        rows = inputs.num_classes + (inputs.label_dropout > 0)
         self.label_emb = nn.Embedding(rows, self.embedding) if rows > 1 else None
         self._build_levels()
         width = base * settings.channel_mult[0]
         self.out = nn.Sequential(
             Norm(settings.norm_groups, width),
             nn.SiLU(),
-            zeroed(nn.Conv2d(width, 2 * settings.in_channels, 3, padding=1)),
+            zeroed(nn.Conv2d(width, 2 * inputs.in_channels, 3, padding=1)),
         )
         self.routing = self._build_routing(routing, num_timesteps)
 
     @property
     def null_label(self) -> int | None:
         """The label that stands for "no label", None for a model that always knows it."""
-        return self.num_classes if self.settings.label_dropout > 0 else None
+        return self.num_classes if self.inputs.label_dropout > 0 else None
 
     def null_condition(self, y: Tensor) -> Tensor:
         """The null label in place of every label of y: [B] int64."""
@@ -104,7 +104,7 @@ class ADM(nn.Module):
         widths = [settings.model_channels * mult for mult in settings.channel_mult]
         width, last = widths[0], len(widths) - 1
         self.input_blocks = nn.ModuleList(
-            [Stage([nn.Conv2d(settings.in_channels, width, 3, padding=1)])]
+            [Stage([nn.Conv2d(self.inputs.in_channels, width, 3, padding=1)])]
         )
         skips = [width]
         for level, out in enumerate(widths):
@@ -152,7 +152,7 @@ class ADM(nn.Module):
         head_channels = settings.num_head_channels
         return [AttentionBlock(width, groups=settings.norm_groups, head_channels=head_channels)]
 
-    def _build_routing(self, routing: RoutingSettings, num_timesteps: int) -> WidthMasks | None:
+    def _build_routing(self, routing: PartSettings, num_timesteps: int) -> WidthMasks | None:
         """Number the masked norms in the order of the forward pass and build their tables."""
         if routing.type == "none":
             return None

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtr.backbones.labels import null_labels
-from dtr.config.backbones import DiTSettings
-from dtr.config.stages import RoutingSettings
-from dtr.routing import build_routing
+from dtr.backbones.masks import build_routing
+from dtr.config.backbones import DiTSize, Inputs
+from dtr.support.settings import PartSettings
 
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 
@@ -172,22 +172,22 @@ class DiT(nn.Module):
     """Diffusion transformer over latents; unconditional when it has one class and no dropout."""
 
     def __init__(
-        self, settings: DiTSettings, routing: RoutingSettings, *, num_timesteps: int
+        self, settings: DiTSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:
         super().__init__()
         width, patch = settings.width, settings.patch_size
-        self.settings = settings
-        self.num_classes = settings.num_classes
-        self.x_embedder = PatchEmbedding(settings.in_channels, patch, width)
+        self.settings, self.inputs = settings, inputs
+        self.num_classes = inputs.num_classes
+        self.x_embedder = PatchEmbedding(inputs.in_channels, patch, width)
         self.t_embedder = TimestepEmbedding(width)
         self.y_embedder = LabelEmbedding(
-            settings.num_classes, width, with_null=settings.label_dropout > 0
+            inputs.num_classes, width, with_null=inputs.label_dropout > 0
         )
-        side = settings.input_size // patch
+        side = inputs.input_size // patch
         # A parameter, though never trained: it is counted, averaged and saved as in the release.
         self.pos_embed = nn.Parameter(sincos_positions(width, side)[None], requires_grad=False)
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.depth))
-        self.final_layer = FinalLayer(width, patch * patch * 2 * settings.in_channels)
+        self.final_layer = FinalLayer(width, patch * patch * 2 * inputs.in_channels)
         self.routing = build_routing(
             routing,
             num_layers=settings.depth,
@@ -199,7 +199,7 @@ class DiT(nn.Module):
     @property
     def null_label(self) -> int | None:
         """The label that stands for "no label", None for an unconditional model."""
-        return self.num_classes if self.settings.label_dropout > 0 else None
+        return self.num_classes if self.inputs.label_dropout > 0 else None
 
     def null_condition(self, y: Tensor) -> Tensor:
         """The null label in place of every label of y: [B] int64."""

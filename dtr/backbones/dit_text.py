@@ -19,9 +19,9 @@ from dtr.backbones.dit import (
     sincos_positions,
     unpatchify,
 )
-from dtr.config.backbones import TextDiTSettings
-from dtr.config.stages import RoutingSettings
-from dtr.routing import build_routing
+from dtr.backbones.masks import build_routing
+from dtr.config.backbones import Inputs, TextDiTSize
+from dtr.support.settings import PartSettings
 
 PLAIN = (0.0, 0.0, 1.0)  # shift, scale and gate of a branch that is not modulated
 
@@ -79,27 +79,25 @@ class DiTText(nn.Module):
     """Diffusion transformer over latents, conditioned on the tokens of a frozen text encoder."""
 
     def __init__(
-        self, settings: TextDiTSettings, routing: RoutingSettings, *, num_timesteps: int
+        self, settings: TextDiTSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:
         super().__init__()
         width, patch = settings.width, settings.patch_size
-        self.settings = settings
-        self.num_classes = settings.num_classes
-        self.x_embedder = PatchEmbedding(settings.in_channels, patch, width)
+        self.settings, self.inputs = settings, inputs
+        self.num_classes = inputs.num_classes
+        self.x_embedder = PatchEmbedding(inputs.in_channels, patch, width)
         self.t_embedder = TimestepEmbedding(width)
-        positions = sincos_positions(width, settings.input_size // patch)
+        positions = sincos_positions(width, inputs.input_size // patch)
         # A parameter, though never trained, as in the class-conditional model.
         self.pos_embed = nn.Parameter(positions[None], requires_grad=False)
         self.blocks = nn.ModuleList(
-            TextBlock(
-                width, settings.text_width, settings.heads, adaln_chunks=settings.adaln_chunks
-            )
+            TextBlock(width, inputs.text_width, settings.heads, adaln_chunks=settings.adaln_chunks)
             for _ in range(settings.depth)
         )
-        self.final_layer = FinalLayer(width, patch * patch * 2 * settings.in_channels)
+        self.final_layer = FinalLayer(width, patch * patch * 2 * inputs.in_channels)
         # Filled once, with the encoding of the empty caption, before training; then it travels
         # with the weights. Not a number until then: a model nobody filled must not look trained.
-        unknown = torch.full((settings.text_tokens, settings.text_width), torch.nan)
+        unknown = torch.full((inputs.text_tokens, inputs.text_width), torch.nan)
         self.register_buffer("null_tokens", unknown)
         self.routing = build_routing(
             routing,

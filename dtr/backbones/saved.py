@@ -1,44 +1,32 @@
-"""Trained models on disk: a folder with ema.safetensors and train.json, the record of the run."""
+"""Trained models on disk as networks again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.backbones.experts import Experts
-from dtr.config.stages import TrainSettings
-from dtr.support.errors import Refusal
-from dtr.support.files import hash_file, read_json, replacing, write_json
+from dtr.config.stages import RunSettings
+from dtr.planning.places import MODEL
+from dtr.records.schema import ModelRecord
+from dtr.records.weights import read_weights
 from dtr.support.settings import parse
 
 
-def write_model(out: Path, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
-    """Write the weights and, last, the record with their hash, which makes the model exist."""
-    path = out / "ema.safetensors"
-    with replacing(path) as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary)
-    write_json(out / "train.json", record | {"weights_sha256": hash_file(path)})
-
-
-def load_model(folder: Path, device: str = "cpu") -> tuple[nn.Module, TrainSettings]:
+def load_model(folder: Path, device: str = "cpu") -> tuple[nn.Module, RunSettings]:
     """The EMA network of a run in evaluation mode, and its settings.
 
     Weights that differ from the run's record are refused.
     """
-    record = read_json(folder / "train.json")
-    settings = parse(TrainSettings, record["settings"], source=f"{folder / 'train.json'}: settings")
-    weights = folder / "ema.safetensors"
-    if not weights.is_file() or hash_file(weights) != record["weights_sha256"]:
-        raise Refusal(f"{weights}: missing or not the recorded weights; delete {folder}")
-    model = build_backbone(settings.backbone, settings.routing)
-    model.load_state_dict(load_file(weights))
+    record, tensors = read_weights(folder, MODEL, ModelRecord)
+    settings = parse(RunSettings, record.settings, source=f"{folder / MODEL[1]}: settings")
+    model = build_backbone(settings.backbone, settings.inputs, settings.routing)
+    model.load_state_dict(tensors)
     return model.eval().requires_grad_(False).to(device), settings
 
 
-def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[nn.Module, TrainSettings]:
+def load_models(folders: Sequence[Path], device: str = "cpu") -> tuple[nn.Module, RunSettings]:
     """One network, or several experts as one; settings of the first."""
     loaded = [load_model(folder, device) for folder in folders]
     models, settings = zip(*loaded, strict=True)

@@ -24,9 +24,10 @@ def complexity(_args: argparse.Namespace) -> None:
 
 def import_checkpoint(args: argparse.Namespace) -> None:
     """Turn a released checkpoint of DiT, DTR or ADM into a trained model of ours."""
-    from dtr.config.stages import TrainSettings
+    from dtr.config.resolve import run_settings
+    from dtr.config.stages import RunSettings
     from dtr.interop.checkpoints import import_checkpoint
-    from dtr.planning.runs import find_run, train_settings
+    from dtr.planning.runs import find_run
     from dtr.support.settings import parse
 
     if (args.scale is None) == (args.settings is None):
@@ -34,9 +35,9 @@ def import_checkpoint(args: argparse.Namespace) -> None:
     if args.scale is not None:
         scale = read_scale(args.scale)
         seed = scale.seeds[0] if args.seed is None else args.seed
-        settings = train_settings(scale, find_run(scale, args.run), seed)
+        settings = run_settings(scale, find_run(scale, args.run), seed)
     else:
-        settings = parse(TrainSettings, args.settings, source="--settings")
+        settings = parse(RunSettings, args.settings, source="--settings")
         if args.seed not in (None, settings.seed):
             raise Refusal(f"--seed {args.seed}: --settings have seed {settings.seed}")
     import_checkpoint(args.source, settings, args.out, run=args.run, step=args.step)

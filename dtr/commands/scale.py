@@ -26,17 +26,17 @@ def schema(_args: argparse.Namespace) -> None:
 
 
 def scale_of(args: argparse.Namespace) -> "Scale":
-    from dtr.config.scale import Scale
-    from dtr.support.settings import parse
+    """The scale that --settings holds, checked."""
+    from dtr.config.checks import parse_scale
 
-    return parse(Scale, args.settings, source="--settings")
+    return parse_scale(args.settings, source="--settings")
 
 
 def read_scale(path: Path) -> "Scale":
     """The content of a scale file, checked."""
     import yaml
 
-    from dtr.config.scale import load_scale
+    from dtr.config.checks import load_scale
 
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))

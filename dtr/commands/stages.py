@@ -11,62 +11,71 @@ from dtr.support.threads import use_threads
 
 def prepare_data(args: argparse.Namespace) -> None:
     """Write images, index and manifest of a dataset."""
-    from dtr.config.stages import DatasetSettings
     from dtr.data.datasets import prepare_dataset
+    from dtr.registry import settings_of
     from dtr.support.settings import parse
 
-    settings = parse(DatasetSettings, args.settings, source="--settings")
+    settings = parse(settings_of("source"), args.settings, source="--settings")
     prepare_dataset(args.name_of, settings, args.out)
 
 
 def train_autoencoder(args: argparse.Namespace) -> None:
     """Train the image <-> latent autoencoder."""
     from dtr.assets.autoencoder import train_autoencoder
-    from dtr.config.stages import AutoencoderSettings
     from dtr.data.datasets import ImageDataset
+    from dtr.registry import settings_of
     from dtr.support.settings import parse
 
     use_threads(args.threads)
-    settings = parse(AutoencoderSettings, args.settings, source="--settings")
-    train_autoencoder(settings, ImageDataset.open(args.data), args.out)
+    settings = parse(settings_of("autoencoder"), args.settings, source="--settings")
+    dataset = ImageDataset.open(args.data)
+    (train, _), (test, _) = dataset.split("train"), dataset.split("test")
+    content = dataset.manifest["content_hash"]
+    train_autoencoder(settings, train, test, args.out, dataset_hash=content)
 
 
 def train_extractor(args: argparse.Namespace) -> None:
     """Train the classifier whose features the metrics compare."""
     from dtr.assets.extractor import train_extractor
-    from dtr.config.stages import ExtractorSettings
     from dtr.data.datasets import ImageDataset
+    from dtr.registry import settings_of
     from dtr.support.settings import parse
 
     use_threads(args.threads)
-    settings = parse(ExtractorSettings, args.settings, source="--settings")
-    train_extractor(settings, ImageDataset.open(args.data), args.out)
+    settings = parse(settings_of("extractor"), args.settings, source="--settings")
+    dataset = ImageDataset.open(args.data)
+    content = dataset.manifest["content_hash"]
+    train_extractor(
+        settings, dataset.split("train"), dataset.split("test"), args.out, dataset_hash=content
+    )
 
 
 def cache_latents(args: argparse.Namespace) -> None:
     """Encode the training images once: mean and log-variance, in hashed shards."""
-    from dtr.config.stages import TextEncoderSettings
     from dtr.data.datasets import ImageDataset
     from dtr.data.latents import cache_latents
+    from dtr.registry import settings_of
     from dtr.support.settings import parse
 
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
-        text_encoder = parse(TextEncoderSettings, args.text_encoder, source="--text-encoder")
+        text_encoder = parse(
+            settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
+        )
     cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder)
 
 
 def train(args: argparse.Namespace) -> None:
     """Train one run up to a step; goes on from its last checkpoint."""
-    from dtr.config.stages import TrainSettings
+    from dtr.config.stages import RunSettings
     from dtr.data.batches import open_training_data
     from dtr.support.settings import parse
     from dtr.training.distributed import world
     from dtr.training.loop import Execution, train_run, write_result
 
     use_threads(args.threads)
-    settings = parse(TrainSettings, args.settings, source="--settings")
+    settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation)
     title = f"train {args.run} seed {settings.seed}"
@@ -86,14 +95,17 @@ def train(args: argparse.Namespace) -> None:
 
 def sample(args: argparse.Namespace) -> None:
     """Draw one shard of images from a trained model, or from several experts together."""
-    from dtr.config.stages import Protocol, TextEncoderSettings
+    from dtr.config.stages import Protocol
+    from dtr.registry import settings_of
     from dtr.sampling.shards import write_samples
     from dtr.support.settings import parse
 
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
-        text_encoder = parse(TextEncoderSettings, args.text_encoder, source="--text-encoder")
+        text_encoder = parse(
+            settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
+        )
     write_samples(
         args.model,
         parse(Protocol, args.protocol, source="--protocol"),
@@ -108,27 +120,27 @@ def sample(args: argparse.Namespace) -> None:
     )
 
 
-def reference(args: argparse.Namespace) -> None:
+def real_features(args: argparse.Namespace) -> None:
     """Extract the features of the real training images."""
     from dtr.data.datasets import ImageDataset
-    from dtr.metrics.features import write_reference_features
+    from dtr.metrics.features import write_real_features
 
     use_threads(args.threads)
-    write_reference_features(ImageDataset.open(args.data), args.extractor, args.out)
+    write_real_features(ImageDataset.open(args.data), args.extractor, args.out)
 
 
 def measure(args: argparse.Namespace) -> None:
     """Measure the samples of a trained model, or real images as a control (no --model)."""
     from dtr.config.stages import Protocol
-    from dtr.metrics.measure import write_record
+    from dtr.metrics.measure import measure_model
     from dtr.support.settings import parse
 
     use_threads(args.threads)
-    write_record(
+    measure_model(
         args.out,
         parse(Protocol, args.protocol, source="--protocol"),
         slot=args.slot,
-        reference=args.real,
+        real=args.real,
         bootstrap=args.bootstrap,
         models=args.model,
         samples=args.samples,

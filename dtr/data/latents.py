@@ -12,9 +12,11 @@ import pandas as pd
 from dtr.assets.autoencoder import encode, load_autoencoder
 from dtr.assets.text_encoder import build_text_encoder, write_tokens
 from dtr.config.stages import TextEncoderSettings
-from dtr.data.batches import TrainingData
 from dtr.data.captions import flatten
 from dtr.data.datasets import ImageDataset, check_files
+from dtr.data.rows import TrainingData
+from dtr.planning.places import ASSET
+from dtr.records.schema import AutoencoderRecord, read_record
 from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
 
 SHARD_SIZE = 50_000  # images in one memory-mapped file
@@ -33,6 +35,7 @@ def cache_latents(
     int64 [n + 1], where the captions of each image begin.
     """
     model, scale_factor = load_autoencoder(autoencoder)
+    encoder = read_record(AutoencoderRecord, autoencoder / ASSET[1])
     rows = dataset.positions("train")
     with replacing(folder / "labels.npy") as temporary:
         np.save(temporary, dataset.labels()[rows])
@@ -55,7 +58,7 @@ def cache_latents(
             "mirrors": len(views),
             "shape": list(moments[0].shape[2:]),
             "scale_factor": scale_factor,
-            "autoencoder_sha256": read_json(autoencoder / "record.json")["weights_sha256"],
+            "autoencoder_sha256": encoder.weights_sha256,
             "files": files,
             "content_hash": hash_json([files, scale_factor]),
         },

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtr.backbones import build_backbone
-from dtr.backbones.saved import write_model
-from dtr.config.stages import TrainSettings
+from dtr.backbones.build import build_backbone
+from dtr.backbones.masks import ChannelMasks
+from dtr.config.stages import RunSettings, outside_sources
+from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
-from dtr.routing import ChannelMasks, active_channels
+from dtr.records.schema import ModelRecord, Origin
+from dtr.records.weights import write_weights
+from dtr.routing import active_channels, constants_of
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file
 
@@ -54,7 +57,7 @@ class Skipped:
 
 
 def import_checkpoint(
-    source: Path, settings: TrainSettings, out: Path, *, run: str, step: int | None = None
+    source: Path, settings: RunSettings, out: Path, *, run: str, step: int | None = None
 ) -> None:
     """Write a checkpoint of the released DiT, DTR or ADM code as `out`, a trained model of ours.
 
@@ -69,7 +72,7 @@ def import_checkpoint(
         raise Refusal(f"--step {step}: accepted: 0 or more")
     part, tensors = _read_checkpoint(source)
     with torch.device("meta"):  # names and shapes only; tables of masks are real all the same
-        model = build_backbone(settings.backbone, settings.routing)
+        model = build_backbone(settings.backbone, settings.inputs, settings.routing)
     masks = _mask_names(tensors, settings)
     shapes = {
         name: tuple(tensor.shape)
@@ -82,25 +85,24 @@ def import_checkpoint(
     routing = _routing_state(source, [tensors[name] for name in masks], model.routing, settings)
     if routing is not None:
         weights["routing.table"] = routing.table
-    write_model(
+    write_weights(
         out,
+        MODEL,
         weights,
-        {
-            "run": run,
-            "seed": settings.seed,
-            "step": step,
-            "reached_step": step,
-            "status": "ok",
-            "reason": None,
-            "fingerprint": None,  # trained elsewhere, on data that is not known here
-            "dataset_hash": None,
-            "settings": settings.plain(),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "routing_hash": None if routing is None else routing.hash(),
-            "history": [],
-            "provenance": provenance(),  # of the import
-            "imported_from": {"file": source.name, "sha256": hash_file(source), "part": part},
-        },
+        ModelRecord,
+        run=run,
+        seed=settings.seed,
+        step=step,
+        reached_step=step,
+        status="ok",
+        fingerprint=None,
+        dataset_hash=None,
+        settings=settings.plain(),
+        parameters=sum(p.numel() for p in model.parameters()),
+        parts={} if routing is None else {"routing": routing.hash()},
+        sources=outside_sources(settings),
+        provenance=provenance(),  # of the import
+        imported_from=Origin(file=source.name, sha256=hash_file(source), part=part),
     )
 
 
@@ -159,9 +161,9 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
-def _mask_names(tensors: Iterable[str], settings: TrainSettings) -> list[str]:
+def _mask_names(tensors: Iterable[str], settings: RunSettings) -> list[str]:
     """Names of the masks of every block, if any block of the checkpoint has them."""
-    if settings.backbone.family != "dit":
+    if settings.backbone.type != "dit":
         return []  # where the released code has none
     suffix = MASKS.rpartition(".")[2]
     routed = any(name.endswith(suffix) for name in tensors)
@@ -216,7 +218,7 @@ def _float32(source: Path, name: str, tensor: Tensor) -> Tensor:
 
 
 def _routing_state(
-    source: Path, masks: Sequence[Tensor], own: nn.Module | None, settings: TrainSettings
+    source: Path, masks: Sequence[Tensor], own: nn.Module | None, settings: RunSettings
 ) -> ChannelMasks | None:
     """The checkpoint's masks as our routing; `own` is that of a new network of the settings."""
     kind = settings.routing.type
@@ -236,13 +238,13 @@ def _routing_state(
             f"{source}: holds routing masks with {share:.1%} of the channels active; "
             f"the settings have routing {kind!r}"
         )
-    if type(own) is not ChannelMasks:
+    if own.rule is not None:
         raise Refusal(f"routing {kind!r}: has more state than masks and cannot be imported")
     if kind == "random":
         _check_random(source, table, settings)
-        return ChannelMasks(table, num_layers=own.num_layers)
+        return ChannelMasks(table.numpy(), num_layers=own.num_layers)
     if differing := int((table != own.table).sum()):
-        constants = settings.routing.model_dump(exclude_none=True, exclude={"type"})
+        constants = constants_of(settings.routing)
         told = ", ".join(f"{name} {value}" for name, value in constants.items())
         raise Refusal(
             f"{source}: {differing} of {table.numel()} entries of the routing masks differ from "
@@ -251,7 +253,7 @@ def _routing_state(
     return own
 
 
-def _check_random(source: Path, table: Tensor, settings: TrainSettings) -> None:
+def _check_random(source: Path, table: Tensor, settings: RunSettings) -> None:
     """Refuse masks that random routing with this beta cannot have drawn; table: [L, T, C] bool."""
     beta, channels = settings.routing.beta, table.shape[-1]
     count = active_channels(channels, beta)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from dtr.data.datasets import ImageDataset
+from dtr.planning.places import ASSET
+from dtr.records.schema import ExtractorRecord, read_record
 from dtr.support.errors import Refusal
-from dtr.support.files import hash_file, read_json, read_npz, replacing
+from dtr.support.files import hash_file, read_npz, replacing
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ def sample_features(
 
 def extractor_hash(folder: Path) -> str:
     """SHA-256 of an extractor's weights, by its record."""
-    return read_json(folder / "record.json")["weights_sha256"]
+    return read_record(ExtractorRecord, folder / ASSET[1]).weights_sha256
 
 
-def write_reference_features(
+def write_real_features(
     dataset: ImageDataset,
     extractor_folder: Path,
     out: Path,

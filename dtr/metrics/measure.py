@@ -13,10 +13,11 @@ from dtr.metrics import fid, inception_score, kid
 from dtr.metrics.features import Features, load_features, same_extractor, sample_features
 from dtr.metrics.intervals import Interval, wilson
 from dtr.metrics.precision_recall import precision_recall
+from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
+from dtr.records.schema import MetricsRecord, ModelRecord, read_record, write_record
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
-from dtr.support.files import read_json, write_json
 
 DIRECTIONS = {
     "fid": "lower",
@@ -157,12 +158,12 @@ def _check(which: str, data: Features, protocol: Protocol) -> None:
             raise Refusal(f"{which} labels: expected {len(data)} integers from 0 to {classes - 1}")
 
 
-def write_record(
+def measure_model(
     out: Path,
     protocol: Protocol,
     *,
     slot: str,
-    reference: Path,
+    real: Path,
     bootstrap: int,
     models: Sequence[Path] | None = None,
     samples: Sequence[Path] = (),
@@ -179,36 +180,35 @@ def write_record(
     cannot be measured one with status "failed" and the reason.
     """
     started = time.perf_counter()
-    train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
+    run, seed, step, status, reason = "real", protocol.seed, 0, "ok", None
     if models:
-        records = [read_json(model / "train.json") for model in models]
-        worst = next((record for record in records if record["status"] != "ok"), records[0])
-        train = worst | {"run": "+".join(record["run"] for record in records)}
-    status, reason, metrics = train["status"], train["reason"], []
+        records = [read_record(ModelRecord, model / MODEL[1]) for model in models]
+        worst = next((record for record in records if record.status != "ok"), records[0])
+        run = "+".join(record.run for record in records)
+        seed, step, status, reason = worst.seed, worst.step, worst.status, worst.reason
+    metrics: list[dict[str, Any]] = []
     if status == "ok":
         try:
             if not models:
-                metrics = measure_real(reference, protocol, bootstrap=bootstrap)
+                metrics = measure_real(real, protocol, bootstrap=bootstrap)
             else:
                 shards = [
                     sample_features(path, extractor, features, device=device) for path in samples
                 ]
-                metrics = measure_files(shards, reference, protocol, bootstrap=bootstrap)
+                metrics = measure_files(shards, real, protocol, bootstrap=bootstrap)
         except Refusal as refusal:
             status, reason = "failed", str(refusal)
-    write_json(
-        out,
-        {
-            "run": train["run"],
-            "slot": slot,
-            "seed": train["seed"],
-            "step": train["step"],
-            "status": status,
-            "reason": reason,
-            "protocol": protocol.plain(),
-            "protocol_id": protocol.id,
-            "metrics": metrics,
-            "provenance": provenance(),
-            "wall_seconds": time.perf_counter() - started,
-        },
+    record = MetricsRecord(
+        run=run,
+        slot=slot,
+        seed=seed,
+        step=step,
+        status=status,
+        reason=reason,
+        protocol=protocol.plain(),
+        protocol_id=protocol.id,
+        metrics=metrics,
+        provenance=provenance(),
+        wall_seconds=time.perf_counter() - started,
     )
+    write_record(out, record)

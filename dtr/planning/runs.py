@@ -1,19 +1,10 @@
-"""Which runs a scale trains, and the training settings of each of them. Free of torch."""
+"""Which runs a scale trains, up to which steps, and what continues what. Free of torch."""
 
-from dtr.config.backbones import AdmSettings, BackboneSettings, DiTSettings, TextDiTSettings
 from dtr.config.checks import why_not
+from dtr.config.resolve import training_steps
 from dtr.config.scale import Scale
-from dtr.config.stages import RoutingSettings, TrainSettings, WeightingSettings
-from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
+from dtr.experiments import RUNS, Run
 from dtr.support.errors import Refusal
-
-PAPER_ITERATIONS = {  # of one run on each slot; multi-experts and the 2M run differ from it
-    "unconditional": 100_000,
-    "class_conditional": 400_000,
-    "text_conditional": 400_000,
-    "pixel_unconditional": 100_000,
-    "pixel_class_conditional": 400_000,
-}
 
 
 def all_runs(scale: Scale) -> dict[str, Run]:
@@ -45,75 +36,44 @@ def find_run(scale: Scale, run_id: str) -> Run:
     return run
 
 
-def training_steps(scale: Scale, run: Run) -> int:
-    """Steps that stand for the run's iterations, in the proportion of its slot."""
-    return round(scale.slots[run.slot].steps * run.iterations / PAPER_ITERATIONS[run.slot])
+def baseline_run(scale: Scale, slot: str) -> Run | None:
+    """The unrouted, unweighted run of a slot whose untrained network is the control row."""
+    for run in selected_runs(scale).values():
+        if (run.slot, run.routing.type, run.weighting.type) == (slot, "none", "vanilla"):
+            return run
+    return None
 
 
-def routing_settings(scale: Scale, run: Run) -> RoutingSettings:
-    """The run's routing with the constants it depends on and no other."""
-    defaults = scale.routing
-    beta = defaults.beta if run.beta is None else run.beta
-    values = {"alpha": run.alpha, "clusters": run.clusters}
-    if run.routing not in ("none", "ercdt"):
-        values["beta"] = beta
-    if run.routing == "dtr":
-        values["variant"] = defaults.variant
-    if run.routing in ("random", "max_roaming"):
-        values["seed"] = defaults.seed
-    if run.routing == "max_roaming":
-        channels = scale.backbones[run.backbone].channels
-        updates = channels - int(channels * beta)
-        lasting = max(1, training_steps(scale, run) // max(1, updates))
-        values["period"] = defaults.roaming_period or lasting
-    return RoutingSettings(type=run.routing, **values)
+def convergence_steps(scale: Scale, run: Run) -> list[int]:
+    """Steps at which Fig. 5 measures a run, ascending; the last is the end of its training."""
+    final = training_steps(scale, run)
+    return sorted({max(1, round(share * final)) for share in scale.evaluation.convergence})
 
 
-def weighting_settings(scale: Scale, run: Run) -> WeightingSettings:
-    """The run's loss weighting with its constants."""
-    constants = scale.weighting
-    values = {
-        "p2": {"gamma": constants.p2_gamma, "k": constants.p2_k},
-        "min_snr": {"gamma": constants.min_snr_gamma},
-        "ant_uw": {
-            "clusters": constants.ant_uw_clusters,
-            "learning_rate": constants.ant_uw_learning_rate,
-        },
-    }
-    return WeightingSettings(type=run.weighting, **values.get(run.weighting, {}))
+def milestones(scale: Scale, run: Run) -> list[int]:
+    """Steps at which the weights of `run` are wanted, ascending; each continues the one before."""
+    steps = {training_steps(scale, run)}
+    if baseline_run(scale, run.slot) == run:
+        steps.add(0)
+    if "figure5" in scale.targets and run.needed_by("figure5"):
+        steps.update(convergence_steps(scale, run))
+    return sorted(steps)
 
 
-def backbone_settings(scale: Scale, run: Run) -> BackboneSettings:
-    """The run's network: the preset's size on the slot's images and what it is told of them."""
-    slot, told = scale.slots[run.slot], SLOTS[run.slot][1]
-    family = BACKBONES[run.backbone][0]
-    size, channels = scale.datasets[slot.dataset].resolution, 3
-    if slot.autoencoder is not None:
-        autoencoder = scale.autoencoders[slot.autoencoder]
-        size, channels = size // autoencoder.downsampling, autoencoder.latent_channels
-    values = {
-        "family": family,
-        "input_size": size,
-        "in_channels": channels,
-        "num_classes": slot.num_classes,
-        "label_dropout": 0.0 if told == "none" else scale.training.label_dropout,
-    }
-    if told == "text":
-        encoder = scale.text_encoders[slot.text_encoder]
-        values |= {"text_tokens": encoder.tokens, "text_width": encoder.width}
-    settings = {"dit": DiTSettings, "dit_text": TextDiTSettings, "adm": AdmSettings}[family]
-    return settings(**values, **scale.backbones[run.backbone].plain())
+def previous_milestone(scale: Scale, run: Run, step: int) -> tuple[str, int] | None:
+    """(run id, step) that training to `step` continues, in one work directory; step 0 leaves none.
+
+    An extension continues the end of the run that it extends.
+    """
+    earlier = [number for number in milestones(scale, run) if 0 < number < step]
+    if earlier:
+        return run.id, earlier[-1]
+    extended = all_runs(scale).get(run.extends) if step and run.extends else None
+    if extended is None or extended.id not in selected_runs(scale):
+        return None
+    return extended.id, training_steps(scale, extended)
 
 
-def train_settings(scale: Scale, run: Run, seed: int) -> TrainSettings:
-    """Everything the training of `run` with `seed` depends on, except the data's content."""
-    batch_size = scale.slots[run.slot].batch_size or scale.training.batch_size
-    return TrainSettings(
-        seed=seed,
-        backbone=backbone_settings(scale, run),
-        routing=routing_settings(scale, run),
-        weighting=weighting_settings(scale, run),
-        timesteps=run.timesteps,
-        diffusion=scale.diffusion,
-        training=scale.training.model_copy(update={"batch_size": batch_size}),
-    )
+def lineage(scale: Scale, run: Run) -> Run:
+    """The run whose work directory `run` shares: the one it extends, or itself."""
+    return run if run.extends is None else lineage(scale, all_runs(scale)[run.extends])

@@ -11,18 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from dtr.config.checks import parse_scale
 from dtr.config.scale import Scale
+from dtr.planning.places import CKA, METRICS, THROUGHPUT, TRAININGS
 from dtr.records.table import Records
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json, write_text
-from dtr.support.settings import parse
 
-RECORDS = (
-    "runs/*/seed*/step*/train.json",
-    "runs/*/seed*/step*/metrics/*.json",
-    "controls/*/*/metrics/*.json",
-    "analysis/*/*.json",
-)
+RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
 HISTORY_POINTS = 25  # kept of each training
 SAME = 1e-9  # relative difference below which two values are one
 
@@ -54,7 +50,7 @@ def reference_scale(folder: Path) -> Scale:
     file = folder / "scale.json"
     if not file.is_file():
         raise Refusal(f"{folder}: no reference results (scale.json is missing)")
-    return parse(Scale, read_json(file) | {"results": str(folder)}, source=str(file))
+    return parse_scale(read_json(file) | {"results": str(folder)}, source=str(file))
 
 
 def restore(folder: Path, out: Path) -> Scale:

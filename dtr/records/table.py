@@ -1,18 +1,29 @@
 """Every record below a results folder as one tidy table; damage is a row, never a crash."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, Field, PositiveFloat, ValidationError, model_validator
 
+from dtr.config.resolve import run_settings
 from dtr.config.scale import Scale
-from dtr.planning.runs import all_runs, reason_not_run, train_settings
+from dtr.config.stages import RunSettings, outside_sources
+from dtr.planning import places
+from dtr.planning.runs import all_runs, reason_not_run
+from dtr.records.schema import (
+    AnyRecord,
+    CkaRecord,
+    MetricsRecord,
+    ModelRecord,
+    ThroughputRecord,
+    read_record,
+)
 from dtr.records.workdir import running_steps
+from dtr.support.errors import Refusal
+from dtr.support.settings import parse
 
 PLACE = re.compile(r"runs/(?P<run>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)/")
 CONTROL_PLACE = re.compile(r"controls/(?P<slot>[^/]+)/(?P<run>[^/]+)/metrics/")
@@ -34,113 +45,6 @@ COLUMNS = {  # of the tidy table, with the value of a cell that says nothing
     "wall_seconds": math.nan,
     "path": "",
 }
-Finite = float | None
-
-
-class Measure(BaseModel):
-    """One metric of a metrics record, named with its extractor."""
-
-    name: str
-    n: int
-    value: float = Field(allow_inf_nan=False)
-    low: Finite = None
-    high: Finite = None
-    direction: Literal["lower", "higher"]
-
-
-class MetricsRecord(BaseModel):
-    """What the report needs of a metrics record."""
-
-    run: str
-    slot: str
-    seed: int | None = None  # a control on real images has none
-    step: int | None = None
-    status: Literal["ok", "diverged", "failed"]
-    reason: str | None = None
-    protocol: dict[str, Any]
-    protocol_id: str
-    metrics: list[Measure] = []
-    provenance: dict[str, Any] = {}
-    wall_seconds: float = math.nan
-
-
-class LossPoint(BaseModel):
-    """One line of a training's history."""
-
-    step: int
-    loss: float
-    mse: float
-    vb: float
-
-
-class TrainRecord(BaseModel):
-    """What the report needs of a training record."""
-
-    run: str
-    seed: int
-    step: int
-    reached_step: int
-    status: Literal["ok", "diverged"]
-    reason: str | None = None
-    settings: dict[str, Any]
-    parameters: int
-    history: list[LossPoint] = []
-    provenance: dict[str, Any] = {}
-    wall_seconds: float = math.nan
-
-
-class BlockCka(BaseModel):
-    """CKA between all pairs of timesteps in one block; null where nothing varies."""
-
-    unbiased: list[list[Finite]]
-    biased: list[list[Finite]]
-
-
-class CkaRecord(BaseModel):
-    """Similarity of one model's representations at different timesteps."""
-
-    run: str
-    seed: int
-    step: int
-    n: int
-    batch_size: int
-    timesteps: list[int]
-    blocks: list[BlockCka]
-    provenance: dict[str, Any] = {}
-    wall_seconds: float = math.nan
-
-    @model_validator(mode="after")
-    def _square(self) -> Self:
-        size = len(self.timesteps)
-        for block in self.blocks:
-            for matrix in (block.unbiased, block.biased):
-                if len(matrix) != size or any(len(row) != size for row in matrix):
-                    raise ValueError(f"blocks: a matrix is not {size} by {size}")
-        return self
-
-
-class Outcome(BaseModel):
-    """Whether the speed of one of the paper's sizes could be measured, and why not."""
-
-    backbone: str
-    status: Literal["ok", "failed"]
-    reason: str | None = None
-
-
-class ThroughputRecord(BaseModel):
-    """Training speed of one of the paper's sizes, with "dtr" and with "none"."""
-
-    backbone: str
-    batch_size: int
-    threads: int
-    device: str
-    pairs: int
-    iterations_per_second: dict[str, float]
-    ratio: PositiveFloat  # seconds with DTR by seconds without
-    low: PositiveFloat
-    high: PositiveFloat
-    provenance: dict[str, Any] = {}
-    wall_seconds: float = math.nan
 
 
 class Records:
@@ -155,11 +59,10 @@ class Records:
         self.scale = scale
         self.root = Path(scale.results)
         self.metrics: dict[str, MetricsRecord] = {}
-        self.trainings: dict[str, TrainRecord] = {}
+        self.trainings: dict[str, ModelRecord] = {}
         self.cka: dict[tuple[str, int], CkaRecord] = {}
         self.throughput: dict[str, ThroughputRecord] = {}
         self.broken: dict[str, str] = {}
-        self.failed: dict[str, str] = {}  # sizes whose speed could not be measured, and why
         self.running = running_steps(self.root / "work")
         self._read_analyses()
         rows = [*self._metrics_rows(), *self._training_rows()]
@@ -168,7 +71,7 @@ class Records:
         ).sort_values(["kind", "slot", "run", "seed", "step"], kind="stable", ignore_index=True)
 
     def _metrics_rows(self) -> Iterator[dict[str, Any]]:
-        for pattern in ("runs/*/seed*/step*/metrics/*.json", "controls/*/*/metrics/*.json"):
+        for pattern in places.METRICS:
             for file in sorted(self.root.glob(pattern)):
                 yield from self._metrics_file(file)
 
@@ -194,10 +97,10 @@ class Records:
             yield shared
 
     def _training_rows(self) -> Iterator[dict[str, Any]]:
-        for file in sorted(self.root.glob("runs/*/seed*/step*/train.json")):
+        for file in sorted(self.root.glob(places.TRAININGS)):
             path = file.relative_to(self.root).as_posix()
             place = self._place(path) | {"kind": "train", "path": path}
-            record = self._read(TrainRecord, file, place)
+            record = self._read(ModelRecord, file, place)
             if isinstance(record, str):
                 yield place | {"status": "broken", "reason": record}
                 continue
@@ -209,15 +112,11 @@ class Records:
             }
 
     def _read_analyses(self) -> None:
-        for file in sorted(self.root.glob("analysis/cka/*.json")):
+        for file in sorted(self.root.glob(places.CKA)):
             record = self._read(CkaRecord, file, self._location(file))
             if isinstance(record, CkaRecord):
                 self.cka[record.run, record.seed] = record
-        for file in sorted(self.root.glob("analysis/throughput/*.json")):
-            outcome = self._read(Outcome, file, self._location(file))
-            if isinstance(outcome, Outcome) and outcome.status != "ok":
-                self.failed[outcome.backbone] = outcome.reason or "no reason given"
-                continue
+        for file in sorted(self.root.glob(places.THROUGHPUT)):
             record = self._read(ThroughputRecord, file, self._location(file))
             if isinstance(record, ThroughputRecord):
                 self.throughput[record.backbone] = record
@@ -238,15 +137,12 @@ class Records:
         match = CONTROL_PLACE.match(path)
         return {} if match is None else {"run": match["run"], "slot": match["slot"]}
 
-    def _read(self, model: type[BaseModel], file: Path, place: dict[str, Any]) -> BaseModel | str:
+    def _read(self, model: type[AnyRecord], file: Path, place: dict[str, Any]) -> AnyRecord | str:
         """The record in `file`, or in one line what is wrong with it."""
         try:
-            record = model.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            problem = f"{'.'.join(map(str, first['loc'])) or 'record'}: {first['msg']}"
-        except (OSError, ValueError) as error:
-            problem = f"not readable as JSON ({error})"
+            record = read_record(model, file)
+        except Refusal as refusal:
+            problem = str(refusal).removeprefix(f"{file}: ")
         else:
             names = ("run", "slot", "seed", "step", "protocol_id")
             differing = [
@@ -258,17 +154,16 @@ class Records:
                 return record
             name = differing[0]
             problem = f"{name} is {getattr(record, name)!r}, but its place says {place[name]!r}"
-        problem = " ".join(problem.split())
         self.broken[place["path"]] = problem
         return problem
 
-    def training_of(self, run: str, seed: int, step: int) -> TrainRecord | None:
+    def training_of(self, run: str, seed: int, step: int) -> ModelRecord | None:
         """The readable training record of one model, if it exists."""
         return self.trainings.get(f"runs/{run}/seed{seed}/step{step}/train.json")
 
-    def final_trainings(self) -> list[TrainRecord]:
+    def final_trainings(self) -> list[ModelRecord]:
         """The longest trained record of each run and seed; untrained networks are none."""
-        longest: dict[tuple[str, int], TrainRecord] = {}
+        longest: dict[tuple[str, int], ModelRecord] = {}
         for record in sorted(self.trainings.values(), key=lambda record: record.step):
             if record.step > 0:
                 longest[record.run, record.seed] = record
@@ -279,19 +174,24 @@ class Records:
         record, known = self.training_of(run, seed, step), all_runs(self.scale).get(run)
         if record is None or known is None or reason_not_run(self.scale, known) is not None:
             return None
-        now = _flat(train_settings(self.scale, known, seed).plain())
-        then = _flat(record.settings)
-        for name in sorted(now.keys() | then.keys()):
-            if now.get(name) != then.get(name):
-                return f"trained with {name} = {then.get(name)!r}, now {now.get(name)!r}"
+        now = run_settings(self.scale, known, seed)
+        try:
+            then = parse(RunSettings, record.settings, source="settings")
+        except Refusal as refusal:
+            return f"trained with settings that are no longer understood ({refusal})"
+        for name, value, before in _differing(now.plain(), then.plain()):
+            return f"trained with {name} = {before!r}, now {value!r}"
+        for family, source in outside_sources(now).items():
+            if record.sources.get(family) != source:
+                return f"trained with another version of its {family}"
         return None
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names; lists are compared whole."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for name, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
-    return flat
+def _differing(now: Any, then: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value now, value then) of what differs; lists are compared whole."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        for name in sorted(now.keys() | then.keys()):
+            inner = f"{prefix}.{name}" if prefix else name
+            yield from _differing(now.get(name), then.get(name), inner)
+    elif now != then:
+        yield prefix, now, then

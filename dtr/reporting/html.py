@@ -92,7 +92,7 @@ def _environment() -> jinja2.Environment:
 
 def _texts(scale: Scale) -> dict[str, Any]:
     captions = yaml.safe_load((SOURCES / "captions.yaml").read_text("utf-8"))
-    kinds = {scale.datasets[slot.dataset].kind for slot in scale.slots.values()}
+    kinds = {scale.datasets[slot.dataset].type for slot in scale.slots.values()}
     fill = {"channels": MASK_CHANNELS, "beta": scale.routing.beta}
     for figure in captions["figures"].values():
         figure["caption"] = figure["caption"].format(**fill)
@@ -224,9 +224,9 @@ def _protocols(scale: Scale) -> list[dict[str, Any]]:
     for slot in (name for name in SLOTS if name in scale.slots):
         ours = protocol(scale, slot)
         paper = published()["eval_protocols"]
-        theirs = paper["shared"] | paper.get(slot, {}) | {"dataset": SLOTS[slot][0]}
+        theirs = paper["shared"] | paper.get(slot, {}) | {"dataset": SLOTS[slot].dataset}
         theirs["extractor"] = theirs.get("evaluator")
-        if SLOTS[slot][1] == "none":
+        if SLOTS[slot].told == "none":
             theirs["guidance"] = "none (unconditional)"
         fields = ours.plain() | {"reference": "training images of the dataset"}
         rows = [(name, value, theirs.get(name)) for name, value in fields.items()]

@@ -43,7 +43,6 @@ def write_samples(
     if count < 1:
         raise Refusal(f"--shard {shard}: n_samples = {protocol.n_samples} ends before it")
     model, settings = load_models(model_folders, device)
-    backbone = settings.backbone
     captions = prompts = None
     if text_encoder is not None:
         _check_encoder(model, text_encoder, model_folders[0])
@@ -56,7 +55,7 @@ def write_samples(
         first=first,
         count=count,
         batch_size=batch_size,
-        shape=(backbone.in_channels, backbone.input_size, backbone.input_size),
+        shape=settings.inputs.shape,
         device=device,
         title=f"sample {model_folders[0]} shard {shard}",
         prompts=prompts,

@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dtr.support.errors import Refusal
 
-# Parts of pydantic's places that are not in the user's file: the kinds of a union.
-KINDS = ("mnist", "scenes", "dit", "dit_text", "adm")
-
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -24,6 +21,19 @@ class Settings(BaseModel):
     def plain(self) -> dict[str, Any]:
         """The settings as JSON types, the form that is hashed and handed to a stage."""
         return self.model_dump(mode="json")
+
+    def essence(self) -> dict[str, Any]:
+        """What is hashed: the settings without defaults, so that a new field renames nothing.
+
+        A default that changes results bumps the REVISION of its stage instead.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class PartSettings(Settings):
+    """Base of the settings of all exchangeable parts: `type` names the part, see `dtr.registry`."""
+
+    type: str
 
 
 AnySettings = TypeVar("AnySettings")
@@ -40,7 +50,8 @@ def parse(model: type[AnySettings], value: Any, *, source: str) -> AnySettings:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in KINDS)
+    # The kinds of a union are part of pydantic's place, but not of the user's file.
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith("="))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key"

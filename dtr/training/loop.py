@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dtr.backbones.saved import write_model
-from dtr.config.stages import TrainSettings
-from dtr.data.batches import TrainingData
+from dtr.config.stages import RunSettings, outside_sources
+from dtr.data.rows import TrainingData
+from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
+from dtr.records.schema import ModelRecord
+from dtr.records.weights import write_weights
 from dtr.records.workdir import append_log, exclusive, read_log
 from dtr.support.errors import Refusal, Suspended
 from dtr.support.progress import Progress
@@ -36,7 +38,7 @@ class Execution:
 
 
 def train_run(
-    settings: TrainSettings,
+    settings: RunSettings,
     data: TrainingData,
     *,
     step: int,
@@ -51,9 +53,9 @@ def train_run(
     budget ends or the process is asked to stop; Busy if another process works there.
     """
     _check_data(settings, data)
-    fingerprint = settings.fingerprint(data.manifest["content_hash"])
+    trainer = Trainer(settings, data, world, accumulation=execution.accumulation)
+    fingerprint = trainer.fingerprint
     folder = work / fingerprint[:16]
-    trainer = Trainer(settings, data, fingerprint, world, accumulation=execution.accumulation)
     if step == 0:
         return trainer, folder, None
     holding = exclusive(folder) if world.first else nullcontext()
@@ -114,26 +116,26 @@ def _rewind(trainer: Trainer, folder: Path) -> str:
     device = trainer.world.device
     good = load_checkpoint(folder, trainer.fingerprint, at_most=trainer.step, device=device)
     if good is None:
-        good = Trainer(trainer.settings, trainer.data, trainer.fingerprint, trainer.world).state()
+        good = Trainer(trainer.settings, trainer.data, trainer.world).state()
     trainer.restore(good)
     return reason
 
 
-def _check_data(settings: TrainSettings, data: TrainingData) -> None:
-    backbone = settings.backbone
-    expected = (backbone.in_channels, backbone.input_size, backbone.input_size)
-    if data.shape != expected:
-        raise Refusal(f"training data of shape {data.shape}: the backbone takes {expected}")
+def _check_data(settings: RunSettings, data: TrainingData) -> None:
+    inputs = settings.inputs
+    if data.shape != inputs.shape:
+        raise Refusal(f"training data of shape {data.shape}: the backbone takes {inputs.shape}")
     if len(data) < settings.training.batch_size:
         raise Refusal(
             f"training.batch_size = {settings.training.batch_size}: more than the "
             f"{len(data)} training images"
         )
-    if (data.tokens is not None) != (backbone.family == "dit_text"):
-        raise Refusal(f"backbone {backbone.family!r}: does not fit data with or without captions")
+    if (data.tokens is not None) != (inputs.text_tokens is not None):
+        kind = settings.backbone.type
+        raise Refusal(f"backbone {kind!r}: does not fit data with or without captions")
     highest = int(data.labels.max())
-    if backbone.num_classes > 1 and highest >= backbone.num_classes:
-        raise Refusal(f"num_classes = {backbone.num_classes}: the data has label {highest}")
+    if inputs.num_classes > 1 and highest >= inputs.num_classes:
+        raise Refusal(f"num_classes = {inputs.num_classes}: the data has label {highest}")
 
 
 def _deadline(folder: Path, budget_minutes: float | None) -> float:
@@ -174,26 +176,27 @@ def write_result(
     trainer: Trainer, folder: Path, out: Path, *, run: str, step: int, diverged: str | None
 ) -> None:
     """Write `out`/ema.safetensors and, last, `out`/train.json, the record of the run at `step`."""
-    routing = trainer.model.routing
-    write_model(
+    settings = trainer.settings
+    write_weights(
         out,
+        MODEL,
         {**trainer.ema, **dict(trainer.model.named_buffers())},
-        {
-            "run": run,
-            "seed": trainer.settings.seed,
-            "step": step,
-            "reached_step": trainer.step,
-            "status": "ok" if diverged is None else "diverged",
-            "reason": diverged,
-            "fingerprint": trainer.fingerprint,
-            "dataset_hash": trainer.data.manifest["content_hash"],
-            "settings": trainer.settings.plain(),
-            "parameters": sum(p.numel() for p in trainer.model.parameters()),
-            "routing_hash": None if routing is None else routing.hash(),
-            "history": read_log(folder, until=trainer.step),
-            "provenance": provenance(trainer.world.device),
-            "processes": trainer.world.size,
-            "accumulation": trainer.accumulation,
-            "wall_seconds": trainer.seconds,
-        },
+        ModelRecord,
+        run=run,
+        seed=settings.seed,
+        step=step,
+        reached_step=trainer.step,
+        status="ok" if diverged is None else "diverged",
+        reason=diverged,
+        fingerprint=trainer.fingerprint,
+        dataset_hash=trainer.data.manifest["content_hash"],
+        settings=settings.plain(),
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+        parts=trainer.parts,
+        sources=outside_sources(settings),
+        history=read_log(folder, until=trainer.step),
+        provenance=provenance(trainer.world.device),
+        processes=trainer.world.size,
+        accumulation=trainer.accumulation,
+        wall_seconds=trainer.seconds,
     )

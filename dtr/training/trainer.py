@@ -6,37 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dtr.backbones import build_backbone
 from dtr.backbones.dropout import ImageDropout
-from dtr.config.stages import TrainingSettings, TrainSettings
-from dtr.data.batches import TrainingData
-from dtr.diffusion import Diffusion
-from dtr.routing import ChannelMasks
-from dtr.seeding import batch_indices, generator
+from dtr.backbones.masks import ChannelMasks
+from dtr.config.stages import RunSettings
+from dtr.data.batches import draw_batch
+from dtr.data.rows import TrainingData
+from dtr.registry import part_identity
+from dtr.seeding import generator
 from dtr.support.errors import Refusal
+from dtr.training.core import Objective, learning_rate
 from dtr.training.distributed import World
-from dtr.weighting import build_weighting
-
-
-class Objective(nn.Module):
-    """Model, process and weighting as one module: from a noised batch to the loss."""
-
-    def __init__(self, settings: TrainSettings) -> None:
-        super().__init__()
-        self.model = build_backbone(settings.backbone, settings.routing)
-        self.diffusion = Diffusion.from_settings(settings.diffusion)
-        self.weighting = build_weighting(settings.weighting, self.diffusion.snr())
-        self.reduced = settings.training.precision == "bfloat16"
-
-    def forward(self, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        """[loss, mean mse, mean vb] of a batch; x0, noise: [B, C, H, W]; t, y: [B] int64."""
-        x_t = self.diffusion.add_noise(x0, t, noise)
-        with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.reduced):
-            output = self.model(x_t, t, y)
-        mse, vb = self.diffusion.loss_terms(output, x0, x_t, t, noise)
-        return torch.stack([self.weighting(mse, vb, t), mse.mean(), vb.mean()])
 
 
 class Trainer:
@@ -44,14 +25,13 @@ class Trainer:
 
     def __init__(
         self,
-        settings: TrainSettings,
+        settings: RunSettings,
         data: TrainingData,
-        fingerprint: str,
         world: World,
         *,
         accumulation: int = 1,
     ) -> None:
-        self.settings, self.data, self.fingerprint = settings, data, fingerprint
+        self.settings, self.data = settings, data
         self.world, self.accumulation = world, accumulation
         self._portion_size()  # refuses a batch that cannot be cut before anything is built
         self.step = 0
@@ -60,6 +40,8 @@ class Trainer:
             torch.manual_seed(settings.seed)
             self.objective = Objective(settings).to(world.device)
         self.model, self.weighting = self.objective.model, self.objective.weighting
+        self.parts = _identities(settings, self.model.routing)
+        self.fingerprint = settings.fingerprint(data.manifest["content_hash"], self.parts)
         if data.tokens is not None:
             self.model.null_tokens.copy_(torch.from_numpy(data.null_tokens.copy()))
         self.routed = [m for m in self.model.modules() if isinstance(m, ChannelMasks)]
@@ -68,7 +50,7 @@ class Trainer:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         groups = [{"params": trained, "weight_decay": training.weight_decay}]
         if own := list(self.weighting.parameters()):
-            groups.append({"params": own, "lr": settings.weighting.learning_rate})
+            groups.append({"params": own, "lr": _own_rate(settings)})
         self.optimizer = torch.optim.AdamW(
             groups,
             lr=training.learning_rate,
@@ -101,22 +83,10 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """This process's part of x0, timesteps, labels and noise of the current step.
-
-        The whole batch is drawn from (seed, step) and then cut, so that it is the same for any
-        number of processes.
-        """
-        settings, size = self.settings, self.settings.training.batch_size
-        draws = generator(settings.seed, "step", self.step)
-        rows = batch_indices(settings.seed, self.step, size=len(self.data), batch_size=size)
-        x0 = self.data.sample(rows, draws)
-        noise = draws.standard_normal(x0.shape, dtype=np.float32)
-        t = self.weighting.draw_timesteps(draws, size, settings.timesteps)
-        y = self.data.conditions(rows, draws, settings.backbone)
-        part = self.world.slice_of(size)
-        x0, t, y, noise = (
-            torch.from_numpy(values[part]).to(self.world.device) for values in (x0, t, y, noise)
-        )
+        """This process's part of x0, timesteps, labels and noise of the current step."""
+        part = self.world.slice_of(self.settings.training.batch_size)
+        batch = draw_batch(self.data, self.settings, self.weighting.rule, self.step, part)
+        x0, t, y, noise = (torch.from_numpy(values).to(self.world.device) for values in batch)
         return x0, t, y, noise
 
     def portions(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -181,6 +151,19 @@ class Trainer:
         return entry | {"rate": rate}
 
 
-def learning_rate(training: TrainingSettings, step: int) -> float:
-    """Linear warm-up over `warmup_steps`, then constant."""
-    return training.learning_rate * min(1.0, (step + 1) / max(1, training.warmup_steps))
+def _own_rate(settings: RunSettings) -> float:
+    """Learning rate of a weighting's own parameters."""
+    rate = getattr(settings.weighting, "learning_rate", None)
+    if rate is None:
+        kind = settings.weighting.type
+        raise Refusal(f"weighting {kind!r}: has parameters, but no `learning_rate` in its settings")
+    return rate
+
+
+def _identities(settings: RunSettings, routing: Any) -> dict[str, str]:
+    """What identifies the parts of a run whose settings do not say everything, by family."""
+    parts = {} if routing is None else {"routing": routing.hash()}
+    for family in ("weighting", "backbone"):
+        if (identity := part_identity(family, getattr(settings, family).type)) is not None:
+            parts[family] = identity
+    return parts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dtr.config.scale import load_scale
+from dtr.config.checks import load_scale
 from dtr.reporting.html import build_report
 from dtr.reporting.published import results_frame
 from tests.synthetic_results import write_everything, write_metrics

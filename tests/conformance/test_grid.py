@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from dtr.config.scale import load_scale
-from dtr.data.batches import TrainingData
+from dtr.config.checks import load_scale
+from dtr.config.resolve import run_settings
+from dtr.data.rows import TrainingData
 from dtr.experiments import RUNS, Run
 from dtr.planning.evaluations import protocol
-from dtr.planning.runs import train_settings
 from dtr.registry import known_names
 from dtr.sampling.ddpm import sample_latents
 from dtr.training.distributed import World
@@ -58,7 +58,7 @@ def resolved(smoke, backbone: str, routing: str, weighting: str):
         alpha=4.0,
         clusters=8,
     )
-    settings = train_settings(smoke, run, 0)
+    settings = run_settings(smoke, run, 0)
     if routing == "max_roaming":
         changed = settings.routing.model_copy(update={"period": 2})
         settings = settings.model_copy(update={"routing": changed})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.config.backbones import DiTSettings
 from dtr.config.stages import DiffusionSettings, RoutingSettings, WeightingSettings
 from dtr.diffusion import Diffusion

@@ -80,7 +80,7 @@ def test_backbone_space_and_conditioning_fit_the_slot():
     for run in RUNS:
         family, space = BACKBONES[run.backbone]
         assert (space == "pixel") == run.slot.startswith("pixel_")
-        assert (family == "dit_text") == (SLOTS[run.slot][1] == "text")
+        assert (family == "dit_text") == (SLOTS[run.slot].told == "text")
 
 
 @pytest.mark.parametrize(

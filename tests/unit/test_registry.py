@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
+from dtr.backbones.masks import build_routing
 from dtr.config.stages import RoutingSettings
 from dtr.registry import BUILT_IN, known_names, load
-from dtr.routing import build_routing
 from dtr.support.errors import Refusal
 
 
@@ -47,7 +47,7 @@ def test_an_installed_package_adds_a_routing(package):
 
 
 def test_a_scale_may_use_it(package, digits):
-    from dtr.config.scale import load_scale
+    from dtr.config.checks import load_scale
     from dtr.planning.runs import selected_runs
 
     row = {"id": "mine", "slot": "unconditional", "backbone": "DiT-B/2", "routing": "halves"}

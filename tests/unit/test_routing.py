@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from dtr.analysis.overlap import expected_overlap, measured_overlap
+from dtr.backbones.masks import build_routing
 from dtr.config.stages import RoutingSettings
-from dtr.routing import active_channels, build_routing, dtr_masks, random_masks, window_starts
+from dtr.routing import active_channels, dtr_masks, random_masks, window_starts
 from dtr.support.errors import Refusal
 
 SAMPLED = [0, 100, 239, 250, 500, 750, 900, 990, 998, 999]

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from dtr.experiments import RUNS
-from dtr.planning.evaluations import evaluations, milestones
+from dtr.planning.evaluations import evaluations
+from dtr.planning.runs import milestones
 from dtr.support.files import read_json
 
 pytestmark = pytest.mark.workflow

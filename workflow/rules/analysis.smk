@@ -6,9 +6,9 @@ rule cka:
         model=final_record,
         data=training_data,
     output:
-        "<results>/analysis/cka/{run}-seed{seed}.json",
+        PLACES.cka("{run}", "{seed}"),
     log:
-        "<results>/logs/analysis/cka-{run}-seed{seed}.log",
+        PLACES.log("analysis", "cka-{run}-seed{seed}"),
     conda:
         "../../envs/environment-cpu.yaml"
     resources:
@@ -27,9 +27,9 @@ rule cka:
 # The paper's own sizes at any scale. DiT-L/2 with its optimiser state needs 9.2 GB.
 rule throughput:
     output:
-        "<results>/analysis/throughput/{size}.json",
+        PLACES.throughput("{size}"),
     log:
-        "<results>/logs/analysis/throughput-{size}.log",
+        PLACES.log("analysis", "throughput-{size}"),
     priority: 2  # while the machine is quiet
     conda:
         "../../envs/environment-cpu.yaml"

@@ -5,10 +5,10 @@ rule train_autoencoder:
     input:
         data=autoencoder_data,
     output:
-        record="<results>/autoencoders/{autoencoder}/record.json",
-        weights="<results>/autoencoders/{autoencoder}/weights.safetensors",
+        record=PLACES.autoencoder("{autoencoder}"),
+        weights=PLACES.weights_of(PLACES.autoencoder("{autoencoder}")),
     log:
-        "<results>/logs/autoencoders/{autoencoder}.log",
+        PLACES.log("autoencoders", "{autoencoder}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -24,10 +24,10 @@ rule train_extractor:
     input:
         data=extractor_data,
     output:
-        record="<results>/extractors/{extractor}/record.json",
-        weights="<results>/extractors/{extractor}/weights.safetensors",
+        record=PLACES.extractor("{extractor}"),
+        weights=PLACES.weights_of(PLACES.extractor("{extractor}")),
     log:
-        "<results>/logs/extractors/{extractor}.log",
+        PLACES.log("extractors", "{extractor}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:

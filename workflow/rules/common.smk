@@ -4,28 +4,26 @@ import os
 import re
 import sys
 
-from dtr.planning import evaluations, runs as planning
-from dtr.config.scale import load_scale
-from dtr.experiments import FIGURES, TABLES
-from dtr.config.stages import REVISIONS
-from dtr.support.settings import Settings
+from dtr.config.checks import load_scale
+from dtr.config.resolve import run_settings, training_steps
+from dtr.config.stages import REVISIONS, outside_sources
+from dtr.experiments import FIGURES, TABLES, TIMED
+from dtr.planning import evaluations, runs, targets
+from dtr.planning.places import Places, models_of
+from dtr.registry import part_source
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json
+from dtr.support.settings import Settings
 
 try:
     SCALE = load_scale(config, source=" + ".join(map(str, workflow.configfiles)))
 except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
-RUNS = planning.selected_runs(SCALE)
+PLACES = Places(SCALE.results)
+RUNS = runs.selected_runs(SCALE)
 MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
 PROTOCOLS = evaluations.protocols(SCALE)
-
-
-pathvars:
-    results=SCALE.results,
-    trained=f"{SCALE.results}/runs/{{run}}/seed{{seed}}/step{{step}}",
-    measured=f"{SCALE.results}/runs/{{name}}/seed{{seed}}/step{{step}}",
 
 
 wildcard_constraints:
@@ -38,7 +36,7 @@ wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
-    size="|".join(evaluations.TIMED),
+    size="|".join(size.replace("/", "-") for size in TIMED),
     table="|".join(TABLES),
     figure="|".join(FIGURES),
     protocol="|".join(map(re.escape, PROTOCOLS)),
@@ -71,7 +69,7 @@ def protocol_settings(wildcards) -> str:
 def decoder_record(wildcards) -> list[str]:
     """Of the slot's autoencoder; models of pixels have none."""
     name = slot_settings(wildcards).autoencoder
-    return [] if name is None else [f"{SCALE.results}/autoencoders/{name}/record.json"]
+    return [] if name is None else [PLACES.autoencoder(name)]
 
 
 def decoder_option(wildcards, input) -> str:
@@ -81,8 +79,7 @@ def decoder_option(wildcards, input) -> str:
 def prompts_manifest(wildcards) -> list[str]:
     """Of the dataset whose captions prompt the samples, where the slot is told captions."""
     slot = slot_settings(wildcards)
-    manifest = f"{SCALE.results}/data/{slot.dataset}/manifest.json"
-    return [] if slot.text_encoder is None else [manifest]
+    return [] if slot.text_encoder is None else [PLACES.dataset(slot.dataset)]
 
 
 def prompts_option(wildcards, input) -> str:
@@ -103,10 +100,7 @@ def captions_option(wildcards) -> str:
 
 def model_records(wildcards) -> list[str]:
     """Training records of a measured model: one, or one per expert."""
-    return [
-        f"{SCALE.results}/runs/{run}/seed{wildcards.seed}/step{wildcards.step}/train.json"
-        for run in evaluations.components(wildcards.name)
-    ]
+    return models_of(PLACES, wildcards.name, wildcards.seed, wildcards.step)
 
 
 def model_folders(wildcards, input) -> list[str]:
@@ -114,12 +108,12 @@ def model_folders(wildcards, input) -> list[str]:
 
 
 def extractor_record(wildcards) -> str:
-    return f"{SCALE.results}/extractors/{slot_settings(wildcards).extractor}/record.json"
+    return PLACES.extractor(slot_settings(wildcards).extractor)
 
 
-def reference_features(wildcards) -> str:
+def real_features(wildcards) -> str:
     slot = slot_settings(wildcards)
-    return f"{SCALE.results}/reference/{slot.dataset}--{slot.extractor}.npz"
+    return PLACES.real_features(slot.dataset, slot.extractor)
 
 
 def dataset_settings(wildcards) -> str:
@@ -131,8 +125,7 @@ def autoencoder_settings(wildcards) -> str:
 
 
 def autoencoder_data(wildcards) -> str:
-    dataset = SCALE.autoencoders[wildcards.autoencoder].dataset
-    return f"{SCALE.results}/data/{dataset}/manifest.json"
+    return PLACES.dataset(SCALE.autoencoders[wildcards.autoencoder].dataset)
 
 
 def extractor_settings(wildcards) -> str:
@@ -140,59 +133,63 @@ def extractor_settings(wildcards) -> str:
 
 
 def extractor_data(wildcards) -> str:
-    dataset = SCALE.extractors[wildcards.extractor].dataset
-    return f"{SCALE.results}/data/{dataset}/manifest.json"
+    return PLACES.dataset(SCALE.extractors[wildcards.extractor].dataset)
 
 
 def train_settings(wildcards) -> str:
-    run, seed = RUNS[wildcards.run], int(wildcards.seed)
-    return as_json(planning.train_settings(SCALE, run, seed))
+    return as_json(run_settings(SCALE, RUNS[wildcards.run], int(wildcards.seed)))
+
+
+def train_parts(wildcards) -> str:
+    """Hashes of the files of parts from outside, so that an edit is looked at."""
+    settings = run_settings(SCALE, RUNS[wildcards.run], int(wildcards.seed))
+    return canonical_json(outside_sources(settings))
+
+
+def part_of(family: str, settings) -> str:
+    """The same of one part that is not a run's."""
+    return part_source(family, settings.type) or "ours"
 
 
 def training_data(wildcards) -> str:
     """Cached latents, or the dataset itself for models of pixels."""
     slot = slot_settings(wildcards)
     if slot.autoencoder is None:
-        return f"{SCALE.results}/data/{slot.dataset}/manifest.json"
-    return f"{SCALE.results}/latents/{slot.dataset}--{slot.autoencoder}/manifest.json"
+        return PLACES.dataset(slot.dataset)
+    return PLACES.latents(slot.dataset, slot.autoencoder)
 
 
 def previous_milestone(wildcards) -> list[str]:
     """The record of the milestone before this one: two jobs never share a work directory."""
-    run, step = RUNS[wildcards.run], int(wildcards.step)
-    before = evaluations.previous_milestone(SCALE, run, step)
-    if before is None:
-        return []
-    return [evaluations.training_record_path(SCALE, before[0], wildcards.seed, before[1])]
+    before = runs.previous_milestone(SCALE, RUNS[wildcards.run], int(wildcards.step))
+    return [] if before is None else [PLACES.training(before[0], wildcards.seed, before[1])]
 
 
 def work_folder(wildcards) -> str:
-    run = evaluations.lineage(SCALE, RUNS[wildcards.run])
-    return f"{SCALE.results}/work/{run.id}/seed{wildcards.seed}"
+    return PLACES.work(runs.lineage(SCALE, RUNS[wildcards.run]).id, wildcards.seed)
 
 
 def final_record(wildcards) -> str:
-    step = planning.training_steps(SCALE, RUNS[wildcards.run])
-    return evaluations.training_record_path(SCALE, wildcards.run, wildcards.seed, step)
+    step = training_steps(SCALE, RUNS[wildcards.run])
+    return PLACES.training(wildcards.run, wildcards.seed, step)
 
 
 def timed_backbone(wildcards) -> str:
-    return evaluations.TIMED[wildcards.size]
+    return next(size for size in TIMED if size.replace("/", "-") == wildcards.size)
 
 
 def target_records(wildcards) -> list[str]:
     """Of the table or figure that a job makes."""
     target = wildcards.table if "table" in wildcards.keys() else wildcards.figure
-    return evaluations.target_records(SCALE, target)
+    return targets.target_records(SCALE, target)
 
 
 def sample_shards(wildcards) -> list[str]:
     n_samples = PROTOCOLS[wildcards.protocol].n_samples
+    model = (wildcards.name, wildcards.seed, wildcards.step)
     shards = range(-(-n_samples // SCALE.evaluation.shard_size))
-    folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
-    return [f"{folder}/samples/{wildcards.protocol}/shard-{shard}.npz" for shard in shards]
+    return [PLACES.shard(*model, wildcards.protocol, shard) for shard in shards]
 
 
 def features_folder(wildcards) -> str:
-    folder = f"{SCALE.results}/runs/{wildcards.name}/seed{wildcards.seed}/step{wildcards.step}"
-    return f"{folder}/features/{wildcards.protocol}"
+    return PLACES.features(wildcards.name, wildcards.seed, wildcards.step, wildcards.protocol)

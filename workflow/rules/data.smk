@@ -3,11 +3,11 @@
 
 rule prepare_data:
     output:
-        manifest="<results>/data/{dataset}/manifest.json",
-        index="<results>/data/{dataset}/index.parquet",
-        images="<results>/data/{dataset}/images.npy",
+        manifest=PLACES.dataset("{dataset}"),
+        index=PLACES.index("{dataset}"),
+        images=PLACES.images("{dataset}"),
     log:
-        "<results>/logs/data/{dataset}.log",
+        PLACES.log("data", "{dataset}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:

@@ -3,12 +3,12 @@
 
 rule cache_latents:
     input:
-        data="<results>/data/{dataset}/manifest.json",
-        autoencoder="<results>/autoencoders/{autoencoder}/record.json",
+        data=PLACES.dataset("{dataset}"),
+        autoencoder=PLACES.autoencoder("{autoencoder}"),
     output:
-        manifest="<results>/latents/{dataset}--{autoencoder}/manifest.json",
+        manifest=PLACES.latents("{dataset}", "{autoencoder}"),
     log:
-        "<results>/logs/latents/{dataset}--{autoencoder}.log",
+        PLACES.log("latents", "{dataset}--{autoencoder}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:

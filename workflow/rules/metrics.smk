@@ -2,21 +2,21 @@
 # kept beside them in an undeclared folder, for measuring again.
 
 
-rule reference:
+rule real_features:
     input:
-        data="<results>/data/{dataset}/manifest.json",
-        extractor="<results>/extractors/{extractor}/record.json",
+        data=PLACES.dataset("{dataset}"),
+        extractor=PLACES.extractor("{extractor}"),
     output:
-        "<results>/reference/{dataset}--{extractor}.npz",
+        PLACES.real_features("{dataset}", "{extractor}"),
     log:
-        "<results>/logs/reference/{dataset}--{extractor}.log",
+        PLACES.log("real", "{dataset}--{extractor}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
         extractor=subpath(input.extractor, parent=True),
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr reference --data {input.data} --extractor {params.extractor}"
+        "python -m dtr real-features --data {input.data} --extractor {params.extractor}"
         " --out {output} --threads {threads} 2>&1 | tee {log}"
 
 
@@ -25,11 +25,11 @@ rule measure:
         models=model_records,
         samples=sample_shards,
         extractor=extractor_record,
-        reference=reference_features,
+        real=real_features,
     output:
-        "<measured>/metrics/{protocol}.json",
+        PLACES.metrics("{name}", "{seed}", "{step}", "{protocol}"),
     log:
-        "<results>/logs/measure/{name}-seed{seed}-step{step}-{protocol}.log",
+        PLACES.log("measure", "{name}-seed{seed}-step{step}-{protocol}"),
     conda:
         "../../envs/environment-cpu.yaml"
     resources:
@@ -45,18 +45,18 @@ rule measure:
     shell:
         "python -m dtr measure --model {params.models} --samples {input.samples}"
         " --extractor {params.extractor} --features {params.features}"
-        " --real {input.reference} --protocol {params.protocol:q} --slot {params.slot}"
+        " --real {input.real} --protocol {params.protocol:q} --slot {params.slot}"
         " --bootstrap {params.bootstrap} --out {output} --device {resources.device}"
         " --threads {threads} 2>&1 | tee {log}"
 
 
 rule measure_real:
     input:
-        reference=reference_features,
+        real=real_features,
     output:
-        "<results>/controls/{slot}/real/metrics/{protocol}.json",
+        PLACES.real_metrics("{slot}", "{protocol}"),
     log:
-        "<results>/logs/measure/real-{slot}-{protocol}.log",
+        PLACES.log("measure", "real-{slot}-{protocol}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -64,6 +64,6 @@ rule measure_real:
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr measure --real {input.reference} --protocol {params.protocol:q}"
+        "python -m dtr measure --real {input.real} --protocol {params.protocol:q}"
         " --slot {wildcards.slot} --bootstrap {params.bootstrap} --out {output}"
         " --threads {threads} 2>&1 | tee {log}"

@@ -6,14 +6,14 @@ rule table:
         target_records,
     output:
         report(
-            "<results>/tables/{table}.csv",
+            PLACES.table("{table}"),
             caption="../../report/workflow/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        multiext("<results>/tables/{table}", ".md", ".tex"),
+        PLACES.beside(PLACES.table("{table}"), ".md", ".tex"),
     log:
-        "<results>/logs/report/{table}.log",
+        PLACES.log("report", "{table}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -28,14 +28,14 @@ rule figure:
         target_records,
     output:
         report(
-            "<results>/figures/{figure}.svg",
+            PLACES.figure("{figure}"),
             caption="../../report/workflow/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        multiext("<results>/figures/{figure}", ".png", ".pdf"),
+        PLACES.beside(PLACES.figure("{figure}"), ".png", ".pdf"),
     log:
-        "<results>/logs/report/{figure}.log",
+        PLACES.log("report", "{figure}"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -47,16 +47,16 @@ rule figure:
 
 rule claims:
     input:
-        evaluations.target_records(SCALE),
+        targets.target_records(SCALE),
     output:
         report(
-            "<results>/claims/claims.csv",
+            PLACES.claims(),
             caption="../../report/workflow/claims.rst",
             category="Claims",
         ),
-        multiext("<results>/claims/claims", ".md", ".json"),
+        PLACES.beside(PLACES.claims(), ".md", ".json"),
     log:
-        "<results>/logs/report/claims.log",
+        PLACES.log("report", "claims"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:
@@ -67,15 +67,15 @@ rule claims:
 
 rule report:
     input:
-        evaluations.target_records(SCALE),
+        targets.target_records(SCALE),
     output:
         report(
-            "<results>/report/index.html",
+            PLACES.page(),
             caption="../../report/workflow/page.rst",
             category="Page",
         ),
     log:
-        "<results>/logs/report/page.log",
+        PLACES.log("report", "page"),
     conda:
         "../../envs/environment-cpu.yaml"
     params:

@@ -7,9 +7,9 @@ rule sample:
         decoder=decoder_record,
         prompts=prompts_manifest,
     output:
-        "<measured>/samples/{protocol}/shard-{shard}.npz",
+        PLACES.shard("{name}", "{seed}", "{step}", "{protocol}", "{shard}"),
     log:
-        "<results>/logs/sample/{name}-seed{seed}-step{step}-{protocol}-{shard}.log",
+        PLACES.log("sample", "{name}-seed{seed}-step{step}-{protocol}-{shard}"),
     conda:
         "../../envs/environment-cpu.yaml"
     resources:

@@ -3,70 +3,70 @@
 
 rule table1:
     input:
-        "<results>/tables/table1.csv",
+        PLACES.table("table1"),
 
 
 rule table2:
     input:
-        "<results>/tables/table2.csv",
+        PLACES.table("table2"),
 
 
 rule table3:
     input:
-        "<results>/tables/table3.csv",
+        PLACES.table("table3"),
 
 
 rule table4:
     input:
-        "<results>/tables/table4.csv",
+        PLACES.table("table4"),
 
 
 rule table5:
     input:
-        "<results>/tables/table5.csv",
+        PLACES.table("table5"),
 
 
 rule table6:
     input:
-        "<results>/tables/table6.csv",
+        PLACES.table("table6"),
 
 
 rule table7:
     input:
-        "<results>/tables/table7.csv",
+        PLACES.table("table7"),
 
 
 rule table8:
     input:
-        "<results>/tables/table8.csv",
+        PLACES.table("table8"),
 
 
 rule figure2:
     input:
-        "<results>/figures/figure2.svg",
+        PLACES.figure("figure2"),
 
 
 rule figure3:
     input:
-        "<results>/figures/figure3.svg",
+        PLACES.figure("figure3"),
 
 
 rule figure4:
     input:
-        "<results>/figures/figure4.svg",
+        PLACES.figure("figure4"),
 
 
 rule figure5:
     input:
-        "<results>/figures/figure5.svg",
+        PLACES.figure("figure5"),
 
 
 rule figure6:
     input:
-        "<results>/figures/figure6.svg",
+        PLACES.figure("figure6"),
 
 
 rule samples:
     input:
-        evaluations.measured_records(SCALE, "table1"),
+        targets.measured_records(SCALE, "table1"),
         rules.report.output,

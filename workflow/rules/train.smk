@@ -7,10 +7,10 @@ rule train:
         data=training_data,
         earlier=previous_milestone,
     output:
-        record="<trained>/train.json",
-        weights="<trained>/ema.safetensors",
+        record=PLACES.training("{run}", "{seed}", "{step}"),
+        weights=PLACES.weights_of(PLACES.training("{run}", "{seed}", "{step}")),
     log:
-        "<results>/logs/train/{run}-seed{seed}-step{step}.log",
+        PLACES.log("train", "{run}-seed{seed}-step{step}"),
     priority: 1  # long chains first: the short jobs after them fill the cores to the end
     conda:
         "../../envs/environment-cpu.yaml"
@@ -22,6 +22,7 @@ rule train:
     params:
         settings=train_settings,
         revision=REVISIONS["train"],
+        parts=train_parts,
         work=work_folder,
         folder=subpath(output.record, parent=True),
     shell:

@@ -3,15 +3,18 @@
 Scene i is a function of (seed, i). Test scenes are composed of digits that no training scene has.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
-from dtr.data.datasets import DIGIT_SIDE, mnist_digits, stratified_split
+from dtr.config.stages import SourceSettings
+from dtr.data.sources.mnist import DIGIT_SIDE, mnist_digits, stratified_split
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
+from dtr.support.settings import Count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PALETTE = {
     "red": (255, 64, 64),
@@ -34,6 +37,17 @@ HELD_OUT = 500  # digits of which only test scenes are composed
 SMALLEST = 32  # canvas pixels; digits of fewer than 16 are hard to read
 
 
+class ScenesSettings(SourceSettings):
+    """Pictures of two tinted digits with five captions each, composed of the same digits."""
+
+    captions_per_image: ClassVar[int] = 5
+
+    type: Literal["scenes"]
+    mirror: Literal[False]  # captions say left and right
+    count: Count
+    seed: int
+
+
 class Scene(NamedTuple):
     """What a picture shows: the subject stands `relation` ("left of", ...) the object."""
 
@@ -44,15 +58,37 @@ class Scene(NamedTuple):
     object_digit: int
 
 
+def scenes(settings: ScenesSettings) -> tuple[np.ndarray, "pd.DataFrame"]:
+    """Images uint8 [count, R, R, 3] and their index with path, label, captions and split.
+
+    The label is the digit that is read first, from the left or from the top.
+    """
+    import pandas as pd
+
+    images, captions, table = digit_scenes(
+        settings.resolution, settings.count, settings.seed, num_test=settings.num_test
+    )
+    subject_first = table["relation"].isin(["left of", "above"])
+    index = {
+        "path": [f"scene#{i}" for i in range(len(images))],
+        "label": table["subject_digit"].where(subject_first, table["object_digit"]),
+        "captions": captions,
+        "split": table["split"],
+    }
+    return images, pd.DataFrame(index)
+
+
 def digit_scenes(
     resolution: int, count: int, seed: int, *, num_test: int
-) -> tuple[np.ndarray, list[list[str]], pd.DataFrame]:
+) -> tuple[np.ndarray, list[list[str]], "pd.DataFrame"]:
     """Scenes of two digits side by side or one above the other, never mirrored.
 
     count: scenes in all, of which the last `num_test` form the test split.
     Returns images uint8 [count, R, R, 3], five captions of each, and a table with the fields of
     `Scene`, `subject_source` and `object_source` (numbers of the digits' images) and `split`.
     """
+    import pandas as pd
+
     if resolution < SMALLEST or resolution % 2:
         raise Refusal(f"resolution = {resolution}: scenes need an even one of at least {SMALLEST}")
     if not 0 < num_test < count:
@@ -103,6 +139,8 @@ def vocabulary() -> tuple[str, ...]:
 
 def _shrunk(digits: np.ndarray, side: int) -> np.ndarray:
     """Grey digits [n, 28, 28] without most of their empty margin, [n, side, side] uint8."""
+    from PIL import Image
+
     inner = (MARGIN, MARGIN, DIGIT_SIDE - MARGIN, DIGIT_SIDE - MARGIN)
     filtered = Image.Resampling.LANCZOS
     return np.stack(

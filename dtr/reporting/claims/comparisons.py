@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from dtr.config.checks import why_not
+from dtr.config.resolve import training_steps
 from dtr.config.scale import ShareDone
 from dtr.experiments import RUNS
 from dtr.planning.evaluations import components, panel_protocol, protocol
-from dtr.planning.runs import all_runs, training_steps
+from dtr.planning.runs import all_runs
 from dtr.reporting.claims.evidence import CONTRASTS, Evaluator
 from dtr.reporting.claims.verdicts import (
     CONTRADICTED,
@@ -197,11 +198,13 @@ class TimePerStep(Settings):
         )
         record = evaluator.records.throughput.get(self.backbone)
         if record is None:
-            absent = evaluator.absence("table7" in evaluator.scale.targets)
-            comparison.reason = evaluator.records.failed.get(self.backbone, absent)
+            comparison.reason = evaluator.absence("table7" in evaluator.scale.targets)
+        elif record.speed is None:
+            comparison.reason = record.reason or "failed"
         else:
-            comparison.here = (record.ratio, self.below)
-            comparison.effect = Estimate(record.ratio, record.low, record.high)
+            speed = record.speed
+            comparison.here = (speed.ratio, self.below)
+            comparison.effect = Estimate(speed.ratio, speed.low, speed.high)
             comparison.interval = f"bootstrap, {record.pairs} pairs of steps"
             comparison.verdict = judge(comparison.effect, claimed="lower", threshold=self.below)
         yield comparison

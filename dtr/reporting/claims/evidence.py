@@ -6,10 +6,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from dtr.config.resolve import training_steps
 from dtr.config.stages import Protocol
 from dtr.planning.evaluations import components, evaluations
-from dtr.planning.runs import all_runs, reason_not_run, training_steps
-from dtr.records.table import CkaRecord, Records
+from dtr.planning.runs import all_runs, reason_not_run
+from dtr.records.schema import CkaRecord
+from dtr.records.table import Records
 from dtr.reporting.claims.verdicts import Estimate, Evidence, exact
 from dtr.reporting.tables.cells import rows_of
 

@@ -4,18 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dtr.experiments import Run
+from dtr.experiments import FIGURE_SLOTS, Run
 from dtr.planning.evaluations import evaluations_for
 from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting.published import results_frame
 from dtr.reporting.tables.cells import Cell, fill_from, rows_of
-
-FIGURE_SLOTS = {
-    "figure3": "class_conditional",
-    "figure4": "unconditional",
-    "figure5": "class_conditional",
-}
 
 
 def measured_points(records: Records, figure: str, metrics: Sequence[str]) -> pd.DataFrame:
@@ -63,5 +57,11 @@ def published_points(records: Records, figure: str) -> pd.DataFrame:
 def _method(run: Run, records: Records) -> dict:
     """What tells runs of a figure apart; without routing all channels are active."""
     beta = records.scale.routing.beta if run.beta is None else run.beta
-    shared = run.model_dump(include={"routing", "weighting", "backbone", "alpha"})
-    return shared | {"run": run.id, "beta": 1.0 if run.routing == "none" else beta}
+    return {
+        "run": run.id,
+        "routing": run.routing.type,
+        "weighting": run.weighting.type,
+        "backbone": run.backbone,
+        "alpha": run.alpha,
+        "beta": 1.0 if run.routing.type == "none" else beta,
+    }

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from dtr.experiments import SLOTS
+from dtr.experiments import FIGURE_SLOTS, SLOTS
 from dtr.records.table import Records
-from dtr.reporting.figures.points import FIGURE_SLOTS, measured_points, published_points
+from dtr.reporting.figures.points import measured_points, published_points
 from dtr.reporting.figures.style import (
     COLOURS,
     DASHES,
@@ -41,8 +41,8 @@ def guidance_figure(records: Records) -> tuple[Figure, str] | None:
     figure = Figure(figsize=(12, 6.6), layout="constrained")
     dataset = records.scale.slots[slot].dataset
     headings = (
-        f"Here: {SLOTS[slot][0]} slot, {dataset}",
-        f"Paper (digitised): {SLOTS[slot][0]}",
+        f"Here: {SLOTS[slot].dataset} slot, {dataset}",
+        f"Paper (digitised): {SLOTS[slot].dataset}",
     )
     for part, frame, heading in zip(
         figure.subfigures(2, 1), (points, paper), headings, strict=True
@@ -82,7 +82,7 @@ def ratio_figure(records: Records) -> tuple[Figure, str] | None:
     colours = colours_of(COLOURS, points["routing"])
     _ratio_panel(here, points, colours, joined=True)
     slot = FIGURE_SLOTS["figure4"]
-    here.set_title(f"Here: {SLOTS[slot][0]} slot, {records.scale.slots[slot].dataset}")
+    here.set_title(f"Here: {SLOTS[slot].dataset} slot, {records.scale.slots[slot].dataset}")
     here.legend()
     paper = published_points(records, "figure4")
     _ratio_panel(apart, paper, colours_of(COLOURS, paper["routing"]), joined=False)

@@ -70,7 +70,7 @@ def build_sheets(records: Records, folder: Path) -> list[Sheet]:
 
 
 def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
-    sheet, chosen = Sheet(slot, SLOTS[slot][0]), None
+    sheet, chosen = Sheet(slot, SLOTS[slot].dataset), None
     for model, title in _shown_models(records.scale, slot):
         place = f"runs/{model.name}/seed{model.seed}/step{model.step}/samples/{model.protocol.id}"
         images, told = _head_of_samples(records.root / place)
@@ -80,7 +80,7 @@ def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
             chosen = _choose(told.get("labels"), len(images))
         if len(images) <= chosen.max():
             continue
-        if SLOTS[slot][1] == "class" and "labels" in told:
+        if SLOTS[slot].told == "class" and "labels" in told:
             sheet.labels = [str(label) for label in told["labels"][chosen]]
         elif "captions" in told:
             sheet.labels = [str(caption) for caption in told["captions"][chosen]]
@@ -118,11 +118,11 @@ def _title(runs: list[Run]) -> str:
     run, experts = runs[0], len(runs)
     if experts > 1:
         return f"{experts} experts, {run.backbone}"
-    parts = [run.backbone, ROUTING_NAMES.get(run.routing, run.routing)]
+    parts = [run.backbone, ROUTING_NAMES.get(run.routing.type, run.routing.type)]
     parts += [f"α = {run.alpha:g}"] if run.alpha is not None else []
     parts += [f"β = {run.beta:g}"] if run.beta is not None else []
-    if run.weighting != "vanilla":
-        parts.append(WEIGHTING_NAMES.get(run.weighting, run.weighting))
+    if run.weighting.type != "vanilla":
+        parts.append(WEIGHTING_NAMES.get(run.weighting.type, run.weighting.type))
     parts += ["continued"] if run.extends is not None else []
     return ", ".join(parts)
 

@@ -1,15 +1,16 @@
 """Fig. 6, similarity between a model's timesteps, and Appendix B, channels that tasks share."""
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from seaborn import color_palette
 
 from dtr.analysis.overlap import expected_overlap, measured_overlap
-from dtr.planning.runs import selected_runs, training_steps
-from dtr.records.table import CkaRecord, Records
+from dtr.config.resolve import training_steps
+from dtr.planning.runs import selected_runs
+from dtr.records.schema import CkaRecord
+from dtr.records.table import Records
 from dtr.reporting.figures.style import COLOURS, INK, ROUTING_NAMES, SMALL, SOFT, add_note
 from dtr.routing import active_channels, dtr_masks, random_masks
 
@@ -77,7 +78,7 @@ def _compared(records: Records) -> dict[str, CkaRecord]:
         if record.step != training_steps(scale, run):
             continue
         if records.outdated(run.id, seed, record.step) is None:
-            rows[ROUTING_NAMES.get(run.routing, run.routing)] = record
+            rows[ROUTING_NAMES.get(run.routing.type, run.routing.type)] = record
     return rows
 
 
@@ -183,8 +184,8 @@ def _windows(axis: Axes, beta: float) -> dict[float, tuple[float, float]]:
     """Draw DTR's overlap over the distance; returns that of neighbours and of the ends."""
     ends, distances = {}, np.arange(1, TIMESTEPS)
     for alpha, dash in EXPONENTS.items():
-        masks = dtr_masks(TIMESTEPS, CHANNELS, beta=beta, alpha=alpha).to(torch.float32)
-        shared = (masks @ masks.T).numpy()
+        masks = dtr_masks(TIMESTEPS, CHANNELS, beta=beta, alpha=alpha).astype(np.float32)
+        shared = masks @ masks.T
         pairs = [np.diagonal(shared, int(distance)) for distance in distances]
         mean = [own.mean() for own in pairs]
         colour = COLOURS["dtr"]

@@ -36,7 +36,7 @@ def history_frame(records: Records) -> pd.DataFrame:
             continue
         frame = pd.DataFrame([point.model_dump() for point in record.history])
         frame["mse"] = frame["mse"].rolling(max(1, len(frame) // SMOOTHING), min_periods=1).mean()
-        labels = {"run": run.id, "slot": run.slot, "routing": run.routing, "seed": record.seed}
+        labels = {"run": run.id, "slot": run.slot, "routing": run.routing.type, "seed": record.seed}
         frames.append(frame.assign(main=run.needed_by("table1"), **labels))
     most = min(MOST_POINTS, ALL_POINTS // max(1, len(frames)))
     # Counted from the end, which is kept.
@@ -57,7 +57,7 @@ def training_figure(records: Records) -> tuple[Figure, str] | None:
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, slot in zip(axes, slots, strict=False):
         _panel(axis, history[history["slot"] == slot], palette)
-        axis.set_title(f"{SLOTS[slot][0]} slot: {records.scale.slots[slot].dataset}")
+        axis.set_title(f"{SLOTS[slot].dataset} slot: {records.scale.slots[slot].dataset}")
     for axis in axes[len(slots) :]:
         axis.set_axis_off()
     handles = [
@@ -94,5 +94,5 @@ def _alt(history: pd.DataFrame, slots: list[str]) -> str:
         ends = own[own["main"]].groupby("routing", sort=False)["mse"].mean()
         said = ", ".join(f"{ROUTING_NAMES.get(key, key)} {end:.3f}" for key, end in ends.items())
         lines = f"{len(own)} line{'s' if len(own) > 1 else ''}"
-        parts.append(f"{SLOTS[slot][0]}, {lines}" + (f", at the end {said}" if said else ""))
+        parts.append(f"{SLOTS[slot].dataset}, {lines}" + (f", at the end {said}" if said else ""))
     return "Training curves, mean squared error of the predicted noise: " + "; ".join(parts) + "."

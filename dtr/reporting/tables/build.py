@@ -8,18 +8,11 @@ import pandas as pd
 
 from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
-from dtr.planning.evaluations import baseline_run, panel_protocol
+from dtr.planning.evaluations import panel_protocol
+from dtr.planning.runs import baseline_run
 from dtr.records.table import Records
 from dtr.reporting.published import value_of
-from dtr.reporting.tables.cells import (
-    NAMES,
-    QUOTED,
-    Cell,
-    fill_from,
-    paper_cell,
-    resolve,
-    rows_of,
-)
+from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve, rows_of
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
 from dtr.support.errors import Refusal
 
@@ -97,7 +90,8 @@ def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
         _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
     ]
     groups = [
-        (group, group.label or SLOTS[group.slot][0], len(group.metrics)) for group in layout.groups
+        (group, group.label or SLOTS[group.slot].dataset, len(group.metrics))
+        for group in layout.groups
     ]
     table = Table(layout.name, layout.stubs, groups, columns)
     for row in layout.rows:

@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from dtr.analysis.complexity import paper_gflops, parameter_count
+from dtr.config.resolve import training_steps
 from dtr.config.scale import Scale
-from dtr.planning.evaluations import components, lineage, panel_protocol, throughput_record_path
-from dtr.planning.runs import all_runs, reason_not_run, training_steps
-from dtr.records.table import Records, ThroughputRecord
+from dtr.planning.evaluations import components, panel_protocol
+from dtr.planning.places import Places
+from dtr.planning.runs import all_runs, lineage, reason_not_run
+from dtr.records.schema import Speed, ThroughputRecord
+from dtr.records.table import Records
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
 from dtr.reporting.tables.layout import Group, RowSpec
 
@@ -163,13 +166,13 @@ def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
     """Training speed of the paper's own architecture, and what remains of it with DTR."""
     scale, (backbone, routing) = records.scale, row.complexity
     record = records.throughput.get(backbone)
-    if record is not None and routing in record.iterations_per_second:
-        return _from_speed_record(cell, routing, record)
-    path = Path(throughput_record_path(scale, backbone)).relative_to(records.root)
+    if record is not None and record.speed is not None:
+        return _from_speed_record(cell, routing, record, record.speed)
+    path = Path(Places(scale.results).throughput(backbone)).relative_to(records.root)
     if (problem := records.broken.get(path.as_posix())) is not None:
         cell.status, cell.reason = "broken", problem
-    elif backbone in records.failed:
-        cell.status, cell.reason = "failed", records.failed[backbone]
+    elif record is not None:
+        cell.status, cell.reason = "failed", record.reason or "no reason given"
     elif "table7" in scale.targets:
         cell.status, cell.reason = "pending", "no speed record yet"
     else:
@@ -178,19 +181,19 @@ def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
     return cell
 
 
-def _from_speed_record(cell: Cell, routing: str, record: ThroughputRecord) -> Cell:
+def _from_speed_record(cell: Cell, routing: str, record: ThroughputRecord, speed: Speed) -> Cell:
     cell.status, cell.n = "measured", record.pairs
     cell.measured_as = (
         f"steps/s of one process on {record.device}, batch {record.batch_size}, "
         f"{record.threads} threads, median over pairs of steps with DTR and without"
     )
     # The record has seconds with DTR by seconds without; rates are the other way round.
-    ratio, low, high = 1 / record.ratio, 1 / record.high, 1 / record.low
+    ratio, low, high = 1 / speed.ratio, 1 / speed.high, 1 / speed.low
     if cell.metric == "throughput_ratio":
         cell.value, cell.low, cell.high = ratio, low, high
         cell.interval = "95 % bootstrap interval over pairs"
         return cell
-    cell.value = record.iterations_per_second[routing]
+    cell.value = speed.iterations_per_second[routing]
     if routing != "none":
         texts = [format_value("throughput_ratio", value) for value in (ratio, low, high)]
         cell.reason = "{} [{}, {}] of the rate without DTR".format(*texts)

@@ -32,7 +32,7 @@ def to_csv(table: Table) -> str:
             paper = cell.paper_text if cell.paper_text == "unknown" else cell.paper
             writer.writerow(
                 [table.name, " / ".join(filter(None, row.labels)), row.kind]
-                + [SLOTS[column.group.slot][0], cell.metric, paper, cell.value, cell.low]
+                + [SLOTS[column.group.slot].dataset, cell.metric, paper, cell.value, cell.low]
                 + [cell.high, " ".join(map(str, cell.seeds))]
                 + [getattr(cell, name) for name in fields]
             )
@@ -41,7 +41,7 @@ def to_csv(table: Table) -> str:
 
 def _heading(table: Table, column: Column) -> str:
     shared = column.group.label or len(table.groups) == 1
-    return column.heading if shared else f"{SLOTS[column.group.slot][0]} {column.heading}"
+    return column.heading if shared else f"{SLOTS[column.group.slot].dataset} {column.heading}"
 
 
 def to_markdown(table: Table) -> str:

@@ -18,10 +18,10 @@ from dtr.analysis.cka import (
     linear_cka,
     measure_cka,
 )
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.backbones.saved import load_model
 from dtr.cli import main
-from dtr.config.stages import DiffusionSettings, TrainSettings
+from dtr.config.stages import DiffusionSettings, RunSettings
 from dtr.data.latents import LatentDataset
 from dtr.diffusion import Diffusion
 from dtr.support.errors import Refusal
@@ -144,7 +144,7 @@ def test_timesteps():
     assert (timesteps[:3], timesteps[-2:]) == ([0, 52, 104], [988, 999])
 
 
-def settings(routing: dict, **backbone) -> TrainSettings:
+def settings(routing: dict, **backbone) -> RunSettings:
     dit = {
         "family": "dit", "input_size": 4, "in_channels": 4, "patch_size": 2, "width": 16,
         "depth": 2, "heads": 2, "num_classes": 10, "label_dropout": 0.1,
@@ -161,14 +161,14 @@ def settings(routing: dict, **backbone) -> TrainSettings:
             "adam_betas": [0.9, 0.999], "ema_decay": 0.9, "label_dropout": 0.1,
         },
     }  # fmt: skip
-    return TrainSettings.model_validate_json(json.dumps(value))
+    return RunSettings.model_validate_json(json.dumps(value))
 
 
 DTR = {"type": "dtr", "beta": 0.8, "alpha": 4.0}
 NONE = {"type": "none"}
 
 
-def network(chosen: TrainSettings, *, scale: float):
+def network(chosen: RunSettings, *, scale: float):
     """A network with random gates; `scale` 0 leaves it untrained."""
     torch.manual_seed(0)
     model = build_backbone(chosen.backbone, chosen.routing).eval()

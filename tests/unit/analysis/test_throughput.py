@@ -15,7 +15,7 @@ from dtr.analysis.throughput import (
     paper_settings,
     summarise,
 )
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.cli import main
 from dtr.support.errors import Refusal
 from dtr.support.files import read_json

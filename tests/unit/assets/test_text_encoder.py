@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dtr.assets.text_encoder import END, WordEncoder, write_tokens
+from dtr.config.stages import WordsSettings
 from dtr.data.sources.scenes import INVERSE, NUMBERS, PALETTE, Scene, paraphrases, vocabulary
 from dtr.support.errors import Refusal
 
@@ -14,7 +15,8 @@ CAPTIONS = paraphrases(Scene("red", 3, "left of", "blue", 7))
 
 
 def encoder(*, seed: int = 0, tokens: int = 16, width: int = 64, words=None) -> WordEncoder:
-    return WordEncoder(words or vocabulary(), tokens=tokens, width=width, seed=seed)
+    settings = WordsSettings(type="words", tokens=tokens, width=width, seed=seed)
+    return WordEncoder(settings, words or vocabulary())
 
 
 def test_captions_become_normalised_tokens():

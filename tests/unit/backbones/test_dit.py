@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dtr.analysis.complexity import PRESETS, matmul_macs, paper_gflops, parameter_count
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.backbones.dit import Block
 from dtr.config.backbones import DiTSettings
 from dtr.config.stages import RoutingSettings

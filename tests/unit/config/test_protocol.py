@@ -2,7 +2,8 @@
 
 import pytest
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.scale import Scale
 from dtr.planning.evaluations import protocol
 
 

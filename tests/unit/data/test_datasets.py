@@ -12,11 +12,13 @@ from dtr.assets.autoencoder import (
     to_network,
     train_autoencoder,
 )
-from dtr.config.stages import AutoencoderSettings, MnistSettings
+from dtr.config.stages import AutoencoderSettings
 from dtr.data import latents as latents_module
-from dtr.data.batches import PixelDataset, open_training_data
-from dtr.data.datasets import ImageDataset, check_images, prepare_dataset, stratified_split
+from dtr.data.batches import open_training_data
+from dtr.data.datasets import ImageDataset, prepare_dataset
 from dtr.data.latents import LatentDataset, cache_latents
+from dtr.data.rows import PixelDataset
+from dtr.data.sources.mnist import MnistSettings, check_images, stratified_split
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_json

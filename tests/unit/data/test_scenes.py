@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dtr.data.datasets import mnist_digits, stratified_split
+from dtr.data.sources.mnist import mnist_digits, stratified_split
 from dtr.data.sources.scenes import NUMBERS, PALETTE, Scene, digit_scenes, paraphrases, vocabulary
 from dtr.support.errors import Refusal
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dtr.backbones import build_backbone
+from dtr.backbones.build import build_backbone
 from dtr.backbones.saved import load_model
 from dtr.cli import main
-from dtr.config.stages import Protocol, TrainSettings
+from dtr.config.resolve import run_settings
+from dtr.config.stages import Protocol, RunSettings
 from dtr.interop.checkpoints import import_checkpoint
 from dtr.planning.evaluations import protocol
-from dtr.planning.runs import find_run, train_settings
+from dtr.planning.runs import find_run
 from dtr.records.table import TrainRecord
 from dtr.routing import dtr_masks
 from dtr.sampling.shards import write_samples
@@ -33,7 +34,7 @@ ROUTINGS = {
 WIDTH = 48  # of the DiT fixtures, which have two blocks
 
 
-def settings_of(backbone: dict, routing: dict) -> TrainSettings:
+def settings_of(backbone: dict, routing: dict) -> RunSettings:
     value = {
         "seed": 3,
         "backbone": backbone,
@@ -46,10 +47,10 @@ def settings_of(backbone: dict, routing: dict) -> TrainSettings:
             "adam_betas": [0.9, 0.999], "ema_decay": 0.9999, "label_dropout": 0.1,
         },
     }  # fmt: skip
-    return TrainSettings.model_validate_json(json.dumps(value))
+    return RunSettings.model_validate_json(json.dumps(value))
 
 
-def released(name: str) -> tuple[dict, TrainSettings, dict]:
+def released(name: str) -> tuple[dict, RunSettings, dict]:
     """Parameters and masks as the released code stores them, settings, inputs and output."""
     with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -88,14 +89,14 @@ def with_masks(masks: torch.Tensor) -> dict[str, torch.Tensor]:
     return {f"blocks.{i}.routing._unit_mapping": mask.float() for i, mask in enumerate(masks)}
 
 
-def imported(content, settings: TrainSettings, folder: Path, **options):
+def imported(content, settings: RunSettings, folder: Path, **options):
     source = folder / "0400000.pt"
     torch.save(content, source)
     import_checkpoint(source, settings, folder / "out", run="a-run", **options)
     return load_model(folder / "out")[0]
 
 
-def refused(content, settings: TrainSettings, folder: Path) -> str:
+def refused(content, settings: RunSettings, folder: Path) -> str:
     with pytest.raises(Refusal) as refusal:
         imported(content, settings, folder)
     assert not (folder / "out").exists()
@@ -232,7 +233,7 @@ def test_ones_are_random_masks_of_all_channels(tmp_path):
     assert model.routing.table.all()
 
 
-def routed(settings: TrainSettings, **routing) -> TrainSettings:
+def routed(settings: RunSettings, **routing) -> RunSettings:
     return settings_of(settings.backbone.plain(), routing)
 
 
@@ -386,7 +387,7 @@ def test_the_step_is_in_the_file_name_or_has_to_be_told(tmp_path):
 @pytest.fixture
 def digits_checkpoint(scale, tmp_path) -> Path:
     """A routed model of the digits scale as the released training script would save it."""
-    settings = train_settings(scale, find_run(scale, "in256-l2-dtr-a4"), 0)
+    settings = run_settings(scale, find_run(scale, "in256-l2-dtr-a4"), 0)
     model = build_backbone(settings.backbone, settings.routing)
     state = dict(model.named_parameters())
     state |= with_masks(model.routing.table.expand(len(model.blocks), -1, -1))
@@ -419,7 +420,7 @@ def test_the_verb_imports_a_run_of_a_scale(digits_checkpoint, scale, root, tmp_p
 
 
 def test_the_verb_imports_with_settings(digits_checkpoint, scale, tmp_path, capsys):
-    settings = train_settings(scale, find_run(scale, "in256-l2-dtr-a4"), 4)
+    settings = run_settings(scale, find_run(scale, "in256-l2-dtr-a4"), 4)
     out = tmp_path / "out"
     arguments = ["import-checkpoint", "--source", str(digits_checkpoint), "--run", "theirs"]
     arguments += ["--out", str(out), "--settings", canonical_json(settings.plain())]

@@ -15,12 +15,7 @@ from dtr.assets.extractor import DigitsCNN, extract, load_extractor
 from dtr.config.stages import Protocol
 from dtr.data.datasets import ImageDataset
 from dtr.metrics import measure as measuring
-from dtr.metrics.features import (
-    Features,
-    load_features,
-    sample_features,
-    write_reference_features,
-)
+from dtr.metrics.features import Features, load_features, sample_features, write_reference_features
 from dtr.metrics.measure import DIRECTIONS, INTERVALS, measure, measure_files, measure_real
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file

@@ -2,24 +2,27 @@
 
 import pytest
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.resolve import training_steps
+from dtr.config.scale import Scale
 from dtr.experiments import EXPERTS, FIGURES, RUNS, TABLES
 from dtr.planning.evaluations import (
-    analysis_records,
-    baseline_run,
-    convergence_steps,
     evaluations,
     evaluations_for,
-    lineage,
-    measured_records,
-    milestones,
     model_name,
     panel_protocol,
-    previous_milestone,
     protocol,
-    target_files,
 )
-from dtr.planning.runs import all_runs, selected_runs, training_steps
+from dtr.planning.runs import (
+    all_runs,
+    baseline_run,
+    convergence_steps,
+    lineage,
+    milestones,
+    previous_milestone,
+    selected_runs,
+)
+from dtr.planning.targets import analysis_records, measured_records, target_files
 
 OWN = {
     "id": "mine",

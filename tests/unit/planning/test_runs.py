@@ -2,9 +2,10 @@
 
 import pytest
 
-from dtr.config.checks import why_not
-from dtr.config.scale import Scale, load_scale
-from dtr.config.stages import REVISIONS, RoutingSettings, TrainSettings
+from dtr.config.checks import load_scale, why_not
+from dtr.config.resolve import routing_settings, run_settings, training_steps
+from dtr.config.scale import Scale
+from dtr.config.stages import REVISIONS, RoutingSettings, RunSettings
 from dtr.experiments import RUNS, SLOTS, Run
 from dtr.planning.runs import (
     PAPER_ITERATIONS,
@@ -12,10 +13,7 @@ from dtr.planning.runs import (
     backbone_settings,
     find_run,
     reason_not_run,
-    routing_settings,
     selected_runs,
-    train_settings,
-    training_steps,
 )
 from dtr.registry import known_names
 from dtr.support.errors import Refusal
@@ -42,7 +40,7 @@ OWN = {
 
 def fingerprints(scale: Scale, seed: int = 0) -> dict[str, str]:
     return {
-        name: train_settings(scale, run, seed).fingerprint(DATA)
+        name: run_settings(scale, run, seed).fingerprint(DATA)
         for name, run in selected_runs(scale).items()
     }
 
@@ -176,9 +174,9 @@ def test_an_extension_goes_on_from_the_run_it_extends(scale):
     """The 2M-iteration run differs in length alone, so it has the fingerprint of the shorter."""
     runs = all_runs(scale)
     longer = runs["in256-l2-dtr-a4-ant_uw_8-2M"]
-    settings = train_settings(scale, longer, 0)
-    assert settings == train_settings(scale, runs[longer.extends], 0)
-    assert settings.fingerprint(DATA) == train_settings(scale, runs[longer.extends], 0).fingerprint(
+    settings = run_settings(scale, longer, 0)
+    assert settings == run_settings(scale, runs[longer.extends], 0)
+    assert settings.fingerprint(DATA) == run_settings(scale, runs[longer.extends], 0).fingerprint(
         DATA
     )
     assert training_steps(scale, longer) > training_steps(scale, runs[longer.extends])
@@ -190,7 +188,7 @@ def test_every_run_and_seed_has_its_own_fingerprint(scale):
 
 
 def test_data_and_revision_are_in_the_fingerprint(scale, monkeypatch):
-    settings = train_settings(scale, all_runs(scale)["ffhq256-b2-none"], 0)
+    settings = run_settings(scale, all_runs(scale)["ffhq256-b2-none"], 0)
     before = settings.fingerprint(DATA)
     assert settings.fingerprint("1" * 64) != before
     monkeypatch.setitem(REVISIONS, "train", REVISIONS["train"] + 1)
@@ -221,7 +219,7 @@ def test_runs_that_are_compared_differ_in_routing_alone(scale):
         plain = []
         for name in TABLE1_DIT:
             if runs[name].slot == slot:
-                settings = train_settings(scale, runs[name], 0).plain()
+                settings = run_settings(scale, runs[name], 0).plain()
                 settings.pop("routing")
                 plain.append(settings)
         assert len(plain) == 3
@@ -232,16 +230,16 @@ def test_settings_of_every_implemented_run_can_be_resolved(scale):
     implemented = [run for run in RUNS if why_not(scale, run) is None]
     assert len(implemented) >= len(TABLE1_DIT)
     for run in implemented:
-        settings = train_settings(scale, run, 0)
+        settings = run_settings(scale, run, 0)
         assert settings.routing.type in known_names("routing")
-        assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
+        assert RunSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
 def test_alpha_is_the_runs(scale):
     """Runs of Table 4 differ in alpha alone."""
     runs = all_runs(scale)
     first, second = (
-        train_settings(scale, runs[f"ffhq256-b2-dtr-a{alpha}"], 0) for alpha in ("1", "4")
+        run_settings(scale, runs[f"ffhq256-b2-dtr-a{alpha}"], 0) for alpha in ("1", "4")
     )
     assert (first.routing.alpha, second.routing.alpha) == (1.0, 4.0)
     changed = second.routing.model_copy(update={"alpha": 1.0})
@@ -256,7 +254,7 @@ def test_a_row_is_a_run(digits):
 def test_a_slot_may_have_batches_of_its_own(whole):
     runs = all_runs(whole)
     sizes = {
-        run: train_settings(whole, runs[run], 0).training.batch_size
+        run: run_settings(whole, runs[run], 0).training.batch_size
         for run in ("in64-adm-none", "in256-l2-none")
     }
     assert sizes == {"in64-adm-none": 32, "in256-l2-none": 64}

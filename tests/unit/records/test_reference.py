@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from dtr.cli import main
-from dtr.config.scale import load_scale
+from dtr.config.checks import load_scale
 from dtr.records.reference import HISTORY_POINTS, collect, compare, reference_scale, restore
 from dtr.records.table import Records
 from dtr.support.errors import Refusal

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.resolve import training_steps
+from dtr.config.scale import Scale
 from dtr.config.stages import Protocol
 from dtr.experiments import EXPERTS, RUNS
 from dtr.planning.evaluations import Evaluation, panel_protocol, protocol
-from dtr.planning.runs import all_runs, training_steps
+from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting import html
 from dtr.reporting.claims import judged as source

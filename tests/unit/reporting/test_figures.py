@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from seaborn import color_palette
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.resolve import training_steps
+from dtr.config.scale import Scale
 from dtr.experiments import RUNS
 from dtr.planning.evaluations import Evaluation, evaluations_for
-from dtr.planning.runs import selected_runs, training_steps
+from dtr.planning.runs import selected_runs
 from dtr.records.table import Records
 from dtr.reporting.figures import style
 from dtr.reporting.figures.draw import FIGURE_NAMES, Picture, build_figures, draw_figure

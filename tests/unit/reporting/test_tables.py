@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dtr.config.scale import Scale, load_scale
+from dtr.config.checks import load_scale
+from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.records.workdir import append_log, exclusive
 from dtr.reporting.tables.build import Table, build_table, build_tables, summary

@@ -14,15 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtr.config.stages import TrainSettings
+from dtr.config.stages import RunSettings
 from dtr.data.latents import LatentDataset
 from dtr.records.workdir import append_log, exclusive, in_use, read_log, running_steps
 from dtr.support.errors import Busy, Refusal, Suspended
 from dtr.support.files import hash_file, hash_json, read_json, write_json
 from dtr.training.checkpoint import load_checkpoint, save_checkpoint
+from dtr.training.core import learning_rate
 from dtr.training.distributed import World
 from dtr.training.loop import Execution, train_run, write_result
-from dtr.training.trainer import Trainer, learning_rate
+from dtr.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def latents(tmp_path):
     return folder / "manifest.json"
 
 
-def settings(**changes) -> TrainSettings:
+def settings(**changes) -> RunSettings:
     value = {
         "seed": 0,
         "backbone": {
@@ -78,7 +79,7 @@ def settings(**changes) -> TrainSettings:
         for parent in parents:
             target = target[parent]
         target[name] = change
-    return TrainSettings.model_validate_json(json.dumps(value))
+    return RunSettings.model_validate_json(json.dumps(value))
 
 
 def run_to(step, latents, work, chosen=None, **execution):

@@ -1,0 +1,18 @@
+"""The network of a run, by the registered name of its kind."""
+
+from torch import nn
+
+from dtr.config.backbones import BackboneSize, Inputs
+from dtr.registry import load, named
+from dtr.support.errors import Refusal
+from dtr.support.settings import PartSettings
+
+
+def build_backbone(
+    settings: BackboneSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int = 1000
+) -> nn.Module:
+    """The network of a run with its routing masks, initialised from torch's current seed."""
+    if (reason := settings.misfit(inputs)) is not None:
+        raise Refusal(f"{named('backbone', settings.type)}: {reason}")
+    builder = load("backbone", settings.type)
+    return builder(settings, inputs, routing, num_timesteps=num_timesteps)
