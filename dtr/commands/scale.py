@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtr.support.errors import Refusal
-
 if TYPE_CHECKING:
     from dtr.config.scale import Scale
 
@@ -26,23 +24,16 @@ def schema(_args: argparse.Namespace) -> None:
 
 
 def scale_of(args: argparse.Namespace) -> "Scale":
+    from dtr.config.results import plain_folder
     from dtr.config.scale import Scale
     from dtr.support.settings import parse
 
-    return parse(Scale, args.settings, source="--settings")
+    scale = parse(Scale, args.settings, source="--settings")
+    return scale.model_copy(update={"results": plain_folder(scale.results, source="--settings")})
 
 
 def read_scale(path: Path) -> "Scale":
     """The content of a scale file, checked."""
-    import yaml
+    from dtr.config.reading import load_scale_file
 
-    from dtr.config.scale import load_scale
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise Refusal(f"{path}: not readable as YAML ({reason})") from None
-    if not isinstance(value, dict):
-        raise Refusal(f"{path}: not a mapping of settings")
-    return load_scale(value, source=str(path))
+    return load_scale_file(path)

@@ -3,15 +3,14 @@
 This module must stay free of torch: Snakemake reads it in every job.
 """
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from dtr.config.backbones import AdmSize, DiTSize, TextDiTSize
 from dtr.config.checks import problems
+from dtr.config.results import results_folder
 from dtr.config.stages import (
     AutoencoderSettings,
     DatasetSettings,
@@ -21,7 +20,6 @@ from dtr.config.stages import (
     TrainingSettings,
 )
 from dtr.experiments import BACKBONES, FIGURES, SLOTS, TABLES, FractionOfChannels, Run
-from dtr.support.errors import Refusal
 from dtr.support.settings import Count, Name, Positive, Settings, parse
 
 
@@ -164,8 +162,4 @@ class Scale(Settings):
 def load_scale(value: Mapping[str, Any], *, source: str) -> Scale:
     """Check the content of a scale file and the folder it wants to write to."""
     scale = parse(Scale, dict(value), source=source)
-    folder = Path(scale.results).absolute()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise Refusal(f"{source}: results = {scale.results!r}: {existing} cannot be written to")
-    return scale
+    return scale.model_copy(update={"results": results_folder(scale.results, source=source)})
