@@ -3,8 +3,9 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# Not loaded beside another scale: nested settings of two scales would mix.
-if "scale" not in config:
+# Not loaded beside another scale: nested settings of two scales would mix. `--config scale=mine`
+# alone renames the default one.
+if "scale" not in config or not workflow.configfiles:
 
     configfile: "workflow/config/digits.yaml"
 

@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtr.support.errors import Refusal
-
 if TYPE_CHECKING:
     from dtr.config.scale import Scale
 
@@ -34,15 +32,6 @@ def scale_of(args: argparse.Namespace) -> "Scale":
 
 def read_scale(path: Path) -> "Scale":
     """The content of a scale file, checked."""
-    import yaml
+    from dtr.config.reading import load_scale_file
 
-    from dtr.config.checks import load_scale
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise Refusal(f"{path}: not readable as YAML ({reason})") from None
-    if not isinstance(value, dict):
-        raise Refusal(f"{path}: not a mapping of settings")
-    return load_scale(value, source=str(path))
+    return load_scale_file(path)

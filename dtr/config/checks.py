@@ -1,12 +1,11 @@
 """What does not fit together in a scale: each problem is one line that names the culprit."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from dtr.config.resolve import run_settings
+from dtr.config.results import plain_folder, results_folder
 from dtr.config.scale import Scale, SlotSettings
 from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
 from dtr.registry import BUILT_IN, known_names, load, settings_model
@@ -18,10 +17,7 @@ from dtr.support.settings import parse
 def load_scale(value: Mapping[str, Any], *, source: str) -> Scale:
     """Check the content of a scale file and the folder it wants to write to."""
     scale = parse_scale(dict(value), source=source)
-    folder = Path(scale.results).absolute()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise Refusal(f"{source}: results = {scale.results!r}: {existing} cannot be written to")
+    results_folder(scale.results, source=source)
     return scale
 
 
@@ -30,7 +26,7 @@ def parse_scale(value: Any, *, source: str) -> Scale:
     scale = parse(Scale, value, source=source)
     for problem in problems(scale):
         raise Refusal(f"{source}: {problem}")
-    return scale
+    return scale.model_copy(update={"results": plain_folder(scale.results, source=source)})
 
 
 def problems(scale: Scale) -> Iterator[str]:

@@ -120,11 +120,30 @@ MISTAKES = {
         lambda scale: scale.update(extra_runs=[new_run(id="ffhq256-b2-none")]),
         "extra_runs.0.id = 'ffhq256-b2-none'",
     ),
+    "number that YAML reads as text": (
+        lambda scale: scale["training"].update(learning_rate="1e-4"),
+        'training.learning_rate = "1e-4": input should be a valid number, write 1.0e-4',
+    ),
+    "results with a variable": (
+        lambda scale: scale.update(results="$HOME/results"),
+        "results = '$HOME/results': neither ~ nor variables are expanded",
+    ),
     "results is a file": (
         lambda scale: scale.update(results="README.md/results"),
         "results = 'README.md/results'",
     ),
 }
+
+
+def refusal(answer, culprit: str) -> str:
+    """The one line that names the culprit; Snakemake adds nothing that looks like a failure."""
+    assert answer.returncode != 0
+    output = answer.stdout + answer.stderr
+    named = [line for line in output.splitlines() if culprit in line]
+    assert len(named) == 1, output
+    assert "Traceback" not in output
+    assert "Error in" not in output
+    return named[0]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -134,10 +153,63 @@ def test_a_mistake_in_the_scale_is_refused_in_one_line(project, digits, mistake)
     change(digits)
     path = project.write_scale("mistaken", digits)
     answer = project.snakemake("-n", "--configfile", path)
-    assert answer.returncode != 0
-    output = answer.stdout + answer.stderr
-    named = [line for line in output.splitlines() if culprit in line]
-    assert len(named) == 1, output
-    assert f"{path}: " in named[0]
-    assert "Traceback" not in output
-    assert "Error in" not in output
+    assert f"{path}: " in refusal(answer, culprit)
+
+
+def test_a_key_given_twice_is_refused_by_its_line(project, digits):
+    path = project.write_scale("twice", digits)
+    with (project.folder / path).open("a") as stream:
+        stream.write("seeds: [1]\n")
+    answer = project.snakemake("-n", "--configfile", path)
+    assert f"{path}: line " in refusal(answer, "key 'seeds' is given twice in one mapping")
+
+
+def test_the_command_line_changes_the_default_scale(project):
+    """Snakemake hands the numbers of a list or mapping over as text."""
+    given = ("seeds=[3, 5]", "training={learning_rate: 0.002}", "scale=mine", "results=../a b/")
+    answer = project.snakemake("-n", "table8", "--config", *given)
+    text = answer.stdout + answer.stderr
+    assert answer.returncode == 0, text
+    assert {"3", "5"} == set(re.findall(r"output: \.\./a b/runs/ffhq256-b2-none/seed(\d)/", text))
+
+
+def test_the_command_line_is_blamed_for_its_mistake(project):
+    answer = project.snakemake("-n", "--config", "seeds=0")
+    line = refusal(answer, "seeds = 0: input should be a valid array, write [0]")
+    assert line.startswith("--config: ")
+
+
+def test_every_path_of_a_shell_command_is_quoted(root):
+    """Words that are no paths stay as they are; options are quoted where they are made."""
+    words = "images batch_size backbone pairs seconds slot bootstrap shard_size"
+    options = "captions decoder prompts"
+    plain = {f"params.{name}" for name in f"{words} {options}".split()}
+    field = re.compile(r"\{((?:input|output|log|params)\b[^}:]*)\}")
+    for file in (root / "workflow" / "rules").glob("*.smk"):
+        shell = re.findall(r"^    shell:\n(?: {8}.*\n)+", file.read_text(encoding="utf-8"), re.M)
+        unquoted = {name for command in shell for name in field.findall(command)}
+        assert unquoted <= plain, file.name
+
+
+@pytest.mark.slow
+def test_results_may_lie_anywhere(project, digits, tmp_path):
+    """Blanks, quotes and what else a shell would take apart, in the path of every file."""
+    results = tmp_path / 'it\'s a (long) way; "far" & off' / "results"
+    digits["results"] = f"{results}/"
+    digits["extractors"]["digits-cnn"] |= {"width": 4, "features": 8, "steps": 10}
+    path = project.write_scale("elsewhere", digits)
+    before = set(project.folder.iterdir())
+    wanted = str(results / "reference" / "digits--digits-cnn.npz")
+    answer = project.snakemake("--cores", "2", "--configfile", path, "--", wanted)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    made = {file.relative_to(results).as_posix() for file in results.rglob("*") if file.is_file()}
+    assert {
+        "data/digits/manifest.json",
+        "extractors/digits-cnn/record.json",
+        "reference/digits--digits-cnn.npz",
+        "logs/data/digits.log",
+        "logs/extractors/digits-cnn.log",
+        "logs/reference/digits--digits-cnn.log",
+    } <= made
+    assert {file.name for file in set(project.folder.iterdir()) - before} <= {".snakemake"}
+    assert [file.name for file in tmp_path.iterdir()] == [results.parent.name]

@@ -19,9 +19,9 @@ rule cka:
         batch_size=SCALE.analysis.cka_batch_size,
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr cka --model {params.model} --data {input.data} --images {params.images}"
-        " --batch-size {params.batch_size} --out {output} --device {resources.device}"
-        " --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr cka --model {params.model:q} --data {input.data:q} --images {params.images}"
+        " --batch-size {params.batch_size} --out {output:q} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log:q}"
 
 
 # The paper's own sizes at any scale. DiT-L/2 with its optimiser state needs 9.2 GB.
@@ -46,5 +46,5 @@ rule throughput:
     shell:
         "python -m dtr throughput --backbone {params.backbone} --pairs {params.pairs}"
         " --seconds {params.seconds}"
-        " --batch-size {params.batch_size} --out {output} --device {resources.device}"
-        " --threads {threads} 2>&1 | tee {log}"
+        " --batch-size {params.batch_size} --out {output:q} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log:q}"

@@ -16,8 +16,8 @@ rule train_autoencoder:
         revision=REVISIONS["autoencoder"],
         folder=subpath(output.record, parent=True),
     shell:
-        "python -m dtr train-autoencoder --settings {params.settings:q} --data {input.data}"
-        " --out {params.folder} --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr train-autoencoder --settings {params.settings:q} --data {input.data:q}"
+        " --out {params.folder:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule train_extractor:
@@ -35,5 +35,5 @@ rule train_extractor:
         revision=REVISIONS["extractor"],
         folder=subpath(output.record, parent=True),
     shell:
-        "python -m dtr train-extractor --settings {params.settings:q} --data {input.data}"
-        " --out {params.folder} --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr train-extractor --settings {params.settings:q} --data {input.data:q}"
+        " --out {params.folder:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -2,9 +2,10 @@
 # this file in every job.
 import os
 import re
+import shlex
 import sys
 
-from dtr.config.checks import load_scale
+from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
 from dtr.config.stages import REVISIONS, outside_sources
 from dtr.experiments import FIGURES, TABLES, TIMED
@@ -15,8 +16,16 @@ from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json
 from dtr.support.settings import Settings
 
+# In the order in which Snakemake lays one over the other: the default, then those of --configfile.
+own = len(workflow.overwrite_configfiles)
+FILES = workflow.configfiles[own:] + workflow.configfiles[:own]
+
 try:
-    SCALE = load_scale(config, source=" + ".join(map(str, workflow.configfiles)))
+    SCALE = load_scale_of_workflow(
+        config,
+        files=FILES,
+        entries=workflow.config_settings.config_args,
+    )
 except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
@@ -73,7 +82,8 @@ def decoder_record(wildcards) -> list[str]:
 
 
 def decoder_option(wildcards, input) -> str:
-    return f"--decoder {os.path.dirname(input.decoder[0])}" if input.decoder else ""
+    folder = shlex.quote(os.path.dirname(input.decoder[0])) if input.decoder else ""
+    return folder and f"--decoder {folder}"
 
 
 def prompts_manifest(wildcards) -> list[str]:
@@ -86,7 +96,8 @@ def prompts_option(wildcards, input) -> str:
     if not input.prompts:
         return ""
     encoder = SCALE.text_encoders[slot_settings(wildcards).text_encoder]
-    return f"--prompts {input.prompts[0]} --text-encoder '{as_json(encoder)}'"
+    manifest = shlex.quote(input.prompts[0])
+    return f"--prompts {manifest} --text-encoder {shlex.quote(as_json(encoder))}"
 
 
 def captions_option(wildcards) -> str:
@@ -94,7 +105,8 @@ def captions_option(wildcards) -> str:
     for slot in SCALE.slots.values():
         if (slot.dataset, slot.autoencoder) == (wildcards.dataset, wildcards.autoencoder):
             if slot.text_encoder is not None:
-                return f"--text-encoder '{as_json(SCALE.text_encoders[slot.text_encoder])}'"
+                encoder = as_json(SCALE.text_encoders[slot.text_encoder])
+                return f"--text-encoder {shlex.quote(encoder)}"
     return ""
 
 

@@ -16,4 +16,4 @@ rule prepare_data:
         folder=subpath(output.manifest, parent=True),
     shell:
         "python -m dtr prepare-data --dataset {wildcards.dataset} --settings {params.settings:q}"
-        " --out {params.folder} 2>&1 | tee {log}"
+        " --out {params.folder:q} 2>&1 | tee {log:q}"

@@ -17,6 +17,6 @@ rule cache_latents:
         autoencoder=subpath(input.autoencoder, parent=True),
         captions=captions_option,
     shell:
-        "python -m dtr cache-latents --data {input.data} --autoencoder {params.autoencoder}"
+        "python -m dtr cache-latents --data {input.data:q} --autoencoder {params.autoencoder:q}"
         " {params.captions}"
-        " --out {params.folder} --threads {threads} 2>&1 | tee {log}"
+        " --out {params.folder:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -16,8 +16,8 @@ rule real_features:
         extractor=subpath(input.extractor, parent=True),
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr real-features --data {input.data} --extractor {params.extractor}"
-        " --out {output} --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr real-features --data {input.data:q} --extractor {params.extractor:q}"
+        " --out {output:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule measure:
@@ -43,11 +43,11 @@ rule measure:
         extractor=subpath(input.extractor, parent=True),
         features=features_folder,
     shell:
-        "python -m dtr measure --model {params.models} --samples {input.samples}"
-        " --extractor {params.extractor} --features {params.features}"
-        " --real {input.real} --protocol {params.protocol:q} --slot {params.slot}"
-        " --bootstrap {params.bootstrap} --out {output} --device {resources.device}"
-        " --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr measure --model {params.models:q} --samples {input.samples:q}"
+        " --extractor {params.extractor:q} --features {params.features:q}"
+        " --real {input.real:q} --protocol {params.protocol:q} --slot {params.slot}"
+        " --bootstrap {params.bootstrap} --out {output:q} --device {resources.device}"
+        " --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule measure_real:
@@ -64,6 +64,6 @@ rule measure_real:
         bootstrap=SCALE.evaluation.bootstrap,
         revision=REVISIONS["metrics"],
     shell:
-        "python -m dtr measure --real {input.real} --protocol {params.protocol:q}"
-        " --slot {wildcards.slot} --bootstrap {params.bootstrap} --out {output}"
-        " --threads {threads} 2>&1 | tee {log}"
+        "python -m dtr measure --real {input.real:q} --protocol {params.protocol:q}"
+        " --slot {wildcards.slot} --bootstrap {params.bootstrap} --out {output:q}"
+        " --threads {threads} 2>&1 | tee {log:q}"

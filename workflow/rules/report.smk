@@ -20,7 +20,7 @@ rule table:
         settings=SETTINGS,
     shell:
         "python -m dtr table --settings {params.settings:q} --only {wildcards.table}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | tee {log:q}"
 
 
 rule figure:
@@ -42,7 +42,7 @@ rule figure:
         settings=SETTINGS,
     shell:
         "python -m dtr figure --settings {params.settings:q} --only {wildcards.figure}"
-        " 2>&1 | tee {log}"
+        " 2>&1 | tee {log:q}"
 
 
 rule claims:
@@ -62,7 +62,7 @@ rule claims:
     params:
         settings=SETTINGS,
     shell:
-        "python -m dtr claims --settings {params.settings:q} 2>&1 | tee {log}"
+        "python -m dtr claims --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule report:
@@ -81,4 +81,4 @@ rule report:
     params:
         settings=SETTINGS,
     shell:
-        "python -m dtr report --settings {params.settings:q} 2>&1 | tee {log}"
+        "python -m dtr report --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -23,7 +23,7 @@ rule sample:
         decoder=decoder_option,
         prompts=prompts_option,
     shell:
-        "python -m dtr sample --model {params.models} {params.decoder} {params.prompts}"
+        "python -m dtr sample --model {params.models:q} {params.decoder} {params.prompts}"
         " --protocol {params.protocol:q} --shard {wildcards.shard}"
         " --shard-size {params.shard_size} --batch-size {resources.batch_size}"
-        " --out {output} --device {resources.device} --threads {threads} 2>&1 | tee {log}"
+        " --out {output:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"

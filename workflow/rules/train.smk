@@ -27,8 +27,8 @@ rule train:
         folder=subpath(output.record, parent=True),
     shell:
         "python -m dtr train --run {wildcards.run} --step {wildcards.step}"
-        " --settings {params.settings:q} --data {input.data} --work {params.work}"
-        " --out {params.folder} --device {resources.device} --threads {threads}"
+        " --settings {params.settings:q} --data {input.data:q} --work {params.work:q}"
+        " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
-        " --budget-minutes {resources.runtime} 2>&1 | tee {log}"
+        " --budget-minutes {resources.runtime} 2>&1 | tee {log:q}"

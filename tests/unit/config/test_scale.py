@@ -85,11 +85,21 @@ def test_a_wrong_type_is_refused_and_not_converted(digits, where, value, found):
     assert f"{where} = {found}: input should be" in refused(changed(digits, where, value))
 
 
-@pytest.mark.parametrize("beta", [0, 0.0, -0.1, 1.0001, 2, math.nan, math.inf])
+@pytest.mark.parametrize("beta", [0, 0.0, -0.1, 1.0001, 2])
 def test_beta_outside_of_0_to_1_is_refused(digits, beta):
     line = refused(changed(digits, "routing.beta", beta))
     assert "routing.beta = " in line
     assert "greater than 0" in line or "less than or equal to 1" in line
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**19])
+@pytest.mark.parametrize(
+    "where", ["routing.beta", "training.weight_decay", "evaluation.seed", "routing.alpha"]
+)
+def test_a_number_no_machine_has_is_refused_wherever_it_stands(digits, where, number):
+    line = refused(changed(digits, where, number))
+    assert f"{where} = " in line
+    assert "finite number" in line or "at most 64 bits" in line
 
 
 @pytest.mark.parametrize("beta", [1, 1.0, 0.001])
