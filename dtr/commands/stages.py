@@ -5,6 +5,7 @@ They import what they need when they run, so that `--help` and refusals are imme
 
 import argparse
 
+from dtr.support.devices import check_device
 from dtr.support.errors import Refusal
 from dtr.support.threads import use_threads
 
@@ -74,6 +75,7 @@ def train(args: argparse.Namespace) -> None:
     from dtr.training.distributed import world
     from dtr.training.loop import Execution, train_run, write_result
 
+    check_device(args.device)
     use_threads(args.threads)
     settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
@@ -100,6 +102,7 @@ def sample(args: argparse.Namespace) -> None:
     from dtr.sampling.shards import write_samples
     from dtr.support.settings import parse
 
+    check_device(args.device)
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
@@ -135,6 +138,7 @@ def measure(args: argparse.Namespace) -> None:
     from dtr.metrics.measure import measure_model
     from dtr.support.settings import parse
 
+    check_device(args.device)
     use_threads(args.threads)
     measure_model(
         args.out,
@@ -156,6 +160,7 @@ def cka(args: argparse.Namespace) -> None:
 
     if len(args.model or ()) != 1:
         raise Refusal(f"--model: {len(args.model or ())} folders; one is measured")
+    check_device(args.device)
     use_threads(args.threads)
     measure_cka(
         args.model[0],
@@ -172,6 +177,7 @@ def throughput(args: argparse.Namespace) -> None:
     """Time training steps of one of the paper's DiT sizes with DTR and without, in turn."""
     from dtr.analysis.throughput import measure_throughput
 
+    check_device(args.device)
     use_threads(args.threads)
     measure_throughput(
         args.backbone,

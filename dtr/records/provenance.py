@@ -4,10 +4,12 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "torch",
     "numpy",
@@ -26,9 +28,10 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     import torch
 
     on_gpu = device.startswith("cuda")
+    commit, dirty = source_tree(PACKAGE)
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit,
+        "dirty": dirty,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -40,11 +43,32 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent
+@cache
+def source_tree(package: Path) -> tuple[str | None, bool | None]:
+    """Commit of the tree that `package` is developed in, and whether files differ from it.
+
+    (None, None) where git knows nothing, or knows another tree only: the package is installed, or
+    copied into somebody else's repository.
+    """
+    top = package.parent
+    found = _git(top, "rev-parse", "--show-toplevel")
+    if found is None or Path(found).resolve() != top:
+        return None, None
+    initial = f"{package.name}/__init__.py"
+    commit = _git(top, "rev-parse", "--verify", "HEAD")
+    if commit is None or _git(top, "ls-files", "--error-unmatch", initial) is None:
+        return None, None
+    changes = _git(top, "status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # GIT_DIR and its like, which hooks of any repository set, would name that one.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+            command, capture_output=True, text=True, check=True, env=environment
         )
     except (OSError, subprocess.CalledProcessError):
         return None  # installed from an archive: there is no commit to name

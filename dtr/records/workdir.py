@@ -3,37 +3,58 @@
 Free of torch: the report looks here for what is going on.
 """
 
+import errno
 import fcntl
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from dtr.records.lease import leased, refuse_if_leased
 from dtr.support.errors import Busy
 
 LOCK, LOG = "lock", "train.jsonl"
 PATIENCE = 0.5  # seconds to wait for the lock: longer than a look whether somebody holds it
+# What a file system says that has no locks: some of Lustre, NFS without its lock service.
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the work directory; a second process is refused. Released even by SIGKILL."""
+def exclusive(folder: Path, *, job: str | None = None) -> Iterator[None]:
+    """Hold the work directory; a second process is refused. Released even by SIGKILL.
+
+    Where there are no locks a lease takes their place, which names the cluster job `job`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as lock:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(
-                        f"{folder}: another process is training here; wait for it or stop it"
-                    ) from None
-            time.sleep(PATIENCE / 10)
-        yield
+        if _locked(lock, folder):
+            refuse_if_leased(folder)  # the file system may lack locks where another host mounts it
+            yield
+        else:
+            with leased(folder, job):
+                yield
+
+
+def _locked(lock: IO[str], folder: Path) -> bool:
+    """Lock the work directory; False where the file system has no locks."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(
+                    f"{folder}: another process is training here; wait for it or stop it"
+                ) from None
+        except OSError as error:
+            _accept_no_locks(error)
+            return False
+        time.sleep(PATIENCE / 10)
 
 
 def in_use(folder: Path) -> bool:
@@ -45,7 +66,29 @@ def in_use(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        _accept_no_locks(error)
+    try:
+        refuse_if_leased(folder)
+    except Busy:
+        return True
     return False
+
+
+def _accept_no_locks(error: OSError) -> None:
+    if error.errno not in NO_LOCKS:
+        raise error
+    _say_no_locks(error.strerror)
+
+
+@cache
+def _say_no_locks(reason: str) -> None:
+    """One line for a process, however many work directories it looks at."""
+    print(
+        f"flock: {reason} on the file system of the work directories; "
+        "lease files with a heartbeat are used",
+        file=sys.stderr,
+    )
 
 
 def append_log(folder: Path, entry: dict[str, Any]) -> None:

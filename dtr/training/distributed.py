@@ -70,16 +70,55 @@ class World:
 @contextmanager
 def world(device: str) -> Iterator[World]:
     """Join the processes that torchrun started; a world of one otherwise."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size, local = _place()
     if size == 1:
         yield World(device=device)
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
     if device == "cuda":
+        if local >= torch.cuda.device_count():
+            raise Refusal(
+                f"LOCAL_RANK = {local}: this machine has {torch.cuda.device_count()} CUDA devices, "
+                "one for a process"
+            )
         torch.cuda.set_device(local)
         device = f"cuda:{local}"
+    try:
+        dist.init_process_group("gloo" if device == "cpu" else "nccl")
+    except dist.DistError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0]
+        raise Refusal(f"MASTER_ADDR:MASTER_PORT = {place}: no meeting there ({reason})") from None
     try:
         yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
+
+
+def _place() -> tuple[int, int, int]:
+    """(rank, size, rank on this machine) as the launcher set them; half a launcher is refused."""
+    size = _number("WORLD_SIZE", at_least=1)
+    if size is None:
+        return 0, 1, 0
+    rank, local = _number("RANK"), _number("LOCAL_RANK")
+    if rank is not None and rank >= size:
+        raise Refusal(f"RANK = {rank}: accepted are 0 to {size - 1}, as WORLD_SIZE = {size}")
+    if size == 1:
+        return 0, 1, 0
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise Refusal(
+                f"{name}: not set, although WORLD_SIZE = {size}; start the processes by torchrun, "
+                "or unset WORLD_SIZE to train in one"
+            )
+    _number("MASTER_PORT", at_least=1)
+    return rank, size, local
+
+
+def _number(name: str, *, at_least: int = 0) -> int | None:
+    """A variable of the launcher as a whole number; None where it is not set."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < at_least:
+        raise Refusal(f"{name} = {text!r}: accepted is a whole number from {at_least}")
+    return int(text)

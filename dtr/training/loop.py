@@ -1,10 +1,7 @@
-"""Training a run up to a step: resume, checkpoints, time budget, divergence, record."""
+"""Training a run up to a step: resume, checkpoints, divergence, record."""
 
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +17,12 @@ from dtr.records.weights import write_weights
 from dtr.records.workdir import append_log, exclusive, read_log
 from dtr.support.errors import Refusal, Suspended
 from dtr.support.progress import Progress
+from dtr.training.budget import deadline, interruptible, scheduler_job
 from dtr.training.checkpoint import load_checkpoint, save_checkpoint
 from dtr.training.distributed import World
 from dtr.training.trainer import Trainer
 
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
-MARGIN_SECONDS = 60  # of the time budget, left for the last checkpoint
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,8 @@ def train_run(
     folder = work / fingerprint[:16]
     if step == 0:
         return trainer, folder, None
-    holding = exclusive(folder) if world.first else nullcontext()
-    with holding, _interruptible() as interrupted:
+    holding = exclusive(folder, job=scheduler_job()) if world.first else nullcontext()
+    with holding, interruptible() as interrupted:
         saved = load_checkpoint(folder, fingerprint, at_most=step, device=world.device)
         if saved is not None:
             trainer.restore(saved)
@@ -78,7 +75,7 @@ def _loop(
 ) -> str | None:
     world, before = trainer.world, trainer.seconds
     started = saved = time.monotonic()
-    deadline = _deadline(folder, execution.budget_minutes) if world.first else float("inf")
+    stop_at = deadline(folder, execution.budget_minutes) if world.first else float("inf")
     window: list[Tensor] = []
     trainer.model.train()
     with Progress(title, step, done=trainer.step, shown=world.first) as progress:
@@ -96,7 +93,7 @@ def _loop(
             trainer.seconds = before + time.monotonic() - started
             if world.first:
                 append_log(folder, trainer.log_entry(values, progress.rate))
-            stopping = world.agreed(bool(interrupted) or time.time() >= deadline)
+            stopping = world.agreed(bool(interrupted) or time.time() >= stop_at)
             due = world.agreed(time.monotonic() - saved >= execution.checkpoint_seconds)
             if due or stopping or trainer.step == step:
                 if not trainer.finite():
@@ -136,40 +133,6 @@ def _check_data(settings: RunSettings, data: TrainingData) -> None:
     highest = int(data.labels.max())
     if inputs.num_classes > 1 and highest >= inputs.num_classes:
         raise Refusal(f"num_classes = {inputs.num_classes}: the data has label {highest}")
-
-
-def _deadline(folder: Path, budget_minutes: float | None) -> float:
-    """When to stop by ourselves, as time.time().
-
-    Restarts inside one cluster job share that job's budget, counted from its first start.
-    """
-    if budget_minutes is None:
-        return float("inf")
-    begun = time.time()
-    if job := os.environ.get("SLURM_JOB_ID"):
-        mark = folder / f"job-{job}.start"
-        if mark.exists():
-            begun = float(mark.read_text())
-        else:
-            mark.write_text(str(begun))
-    return begun + 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[str]]:
-    """Collect SIGTERM and SIGINT, so that the loop can save before it stops."""
-    received: list[str] = []
-
-    def note(number: int, _frame: object) -> None:
-        received.append(f"stopped by {signal.Signals(number).name}")
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    previous = [signal.signal(number, note) for number in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
 
 
 def write_result(

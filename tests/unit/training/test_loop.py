@@ -1,106 +1,27 @@
-"""The training contract: exact resume, fingerprints, refusals, divergence, time budget."""
+"""The training contract: exact resume, fingerprints, refusals, divergence."""
 
+import errno
 import fcntl
-import json
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dtr.config.stages import RunSettings
 from dtr.data.latents import LatentDataset
-from dtr.records.workdir import append_log, exclusive, in_use, read_log, running_steps
-from dtr.support.errors import Busy, Refusal, Suspended
-from dtr.support.files import hash_file, hash_json, read_json, write_json
+from dtr.records.workdir import exclusive, in_use, read_log, running_steps
+from dtr.support.errors import Busy, Refusal
+from dtr.support.files import hash_file, read_json
 from dtr.training.checkpoint import load_checkpoint, save_checkpoint
 from dtr.training.core import learning_rate
 from dtr.training.distributed import World
-from dtr.training.loop import Execution, train_run, write_result
+from dtr.training.loop import write_result
 from dtr.training.trainer import Trainer
-
-
-@pytest.fixture
-def latents(tmp_path):
-    """A few random "latents" in the format of the cache."""
-    folder = tmp_path / "latents"
-    folder.mkdir()
-    draws = np.random.default_rng(0)
-    np.save(folder / "labels.npy", np.arange(40) % 10)
-    moments = draws.standard_normal((40, 1, 2, 4, 4, 4), dtype=np.float32)
-    np.save(folder / "shard-00000.npy", moments)
-    files = {name: hash_file(folder / name) for name in ("labels.npy", "shard-00000.npy")}
-    manifest = {"dataset": "toy", "count": 40, "mirrors": 1, "shape": [4, 4, 4]}
-    write_json(
-        folder / "manifest.json",
-        manifest | {"scale_factor": 1.0, "files": files, "content_hash": hash_json(files)},
-    )
-    return folder / "manifest.json"
-
-
-def settings(**changes) -> RunSettings:
-    value = {
-        "seed": 0,
-        "backbone": {
-            "family": "dit",
-            "input_size": 4,
-            "in_channels": 4,
-            "patch_size": 2,
-            "width": 16,
-            "depth": 2,
-            "heads": 2,
-            "num_classes": 10,
-            "label_dropout": 0.1,
-        },
-        "routing": {"type": "dtr", "beta": 0.8, "alpha": 4.0, "variant": "code"},
-        "weighting": {"type": "vanilla"},
-        "timesteps": [0, 1000],
-        "diffusion": {"schedule": "cosine", "num_timesteps": 1000},
-        "training": {
-            "batch_size": 8,
-            "learning_rate": 1e-2,
-            "warmup_steps": 5,
-            "weight_decay": 0.0,
-            "adam_betas": [0.9, 0.999],
-            "ema_decay": 0.9,
-            "label_dropout": 0.1,
-            "precision": "float32",
-        },
-    }
-    for path, change in changes.items():
-        *parents, name = path.split("__")
-        target = value
-        for parent in parents:
-            target = target[parent]
-        target[name] = change
-    return RunSettings.model_validate_json(json.dumps(value))
-
-
-def run_to(step, latents, work, chosen=None, **execution):
-    dataset = LatentDataset.open(latents)
-    return train_run(
-        chosen or settings(),
-        dataset,
-        step=step,
-        work=work,
-        execution=Execution(**execution),
-        world=World(),
-        title="toy",
-    )
-
-
-def assert_same_state(first: Trainer, second: Trainer) -> None:
-    assert first.step == second.step
-    for name, tensor in first.ema.items():
-        assert torch.equal(tensor, second.ema[name]), name
-    for name, tensor in first.model.state_dict().items():
-        assert torch.equal(tensor, second.model.state_dict()[name]), name
+from tests.unit.training.conftest import assert_same_state, run_to, settings
 
 
 def test_more_steps_continue_the_run_exactly(latents, tmp_path):
@@ -206,44 +127,6 @@ def test_portions_that_do_not_divide_the_batch_are_refused(latents, tmp_path, ac
     assert not (tmp_path / "work").exists()
 
 
-def test_sigterm_saves_and_exits_75(latents, tmp_path):
-    command = [
-        sys.executable, "-m", "dtr", "train", "--run", "toy", "--step", "1000000",
-        "--settings", settings().model_dump_json(), "--data", str(latents),
-        "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"),
-        "--checkpoint-seconds", "1",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "work").glob("*/step-*.json")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "stopped by SIGTERM; saved at step" in errors
-    assert "Traceback" not in errors
-    assert not (tmp_path / "out").exists()
-
-
-def test_time_budget_suspends_with_everything_saved(latents, tmp_path):
-    with pytest.raises(Suspended, match="time budget is used up; saved at step 10 of 200"):
-        run_to(200, latents, tmp_path / "work", budget_minutes=1e-9)
-    resumed, *_ = run_to(30, latents, tmp_path / "work")
-    whole, *_ = run_to(30, latents, tmp_path / "whole")
-    assert_same_state(whole, resumed)
-
-
-def test_restarts_in_one_cluster_job_share_its_budget(latents, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    with pytest.raises(Suspended):
-        run_to(200, latents, tmp_path / "work", budget_minutes=1e-9)
-    with pytest.raises(Suspended, match="saved at step 20"):
-        run_to(200, latents, tmp_path / "work", budget_minutes=1e-9)
-    (mark,) = (tmp_path / "work").glob("*/job-17.start")
-    mark.write_text(str(time.time() - 3600))
-    with pytest.raises(Suspended):
-        run_to(200, latents, tmp_path / "work", budget_minutes=30)
-
-
 def test_a_second_writer_is_refused(latents, tmp_path):
     _, folder, _ = run_to(2, latents, tmp_path / "work")
     with exclusive(folder), pytest.raises(Busy, match="another process"):
@@ -257,17 +140,6 @@ def test_a_training_that_goes_on_is_seen_with_its_step(latents, tmp_path):
     with exclusive(folder):
         assert running_steps(tmp_path / "work") == {("toy", 0): 10}
     assert not in_use(tmp_path)
-
-
-def test_a_look_at_the_lock_does_not_stop_a_start(latents, tmp_path, monkeypatch):
-    """Somebody else's look takes a moment; the trainer waits for it."""
-    monkeypatch.setattr("dtr.records.workdir.PATIENCE", 5.0)  # for a machine that stalls the timer
-    _, folder, _ = run_to(2, latents, tmp_path / "work")
-    with open(folder / "lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        threading.Timer(0.1, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
-        with exclusive(folder):
-            pass
 
 
 def test_other_settings_get_another_folder(latents, tmp_path):
@@ -308,15 +180,6 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
     ]
     assert load_checkpoint(tmp_path, "f", at_most=3)["step"] == 3
     assert load_checkpoint(tmp_path, "f", at_most=2) is None
-
-
-def test_log_survives_cut_lines_and_repeated_steps(tmp_path):
-    append_log(tmp_path, {"step": 10, "loss": 1.0})
-    append_log(tmp_path, {"step": 20, "loss": 9.0})
-    with open(tmp_path / "train.jsonl", "a") as stream:
-        stream.write('{"step": 30, "lo\n')
-    append_log(tmp_path, {"step": 20, "loss": 2.0})
-    assert read_log(tmp_path, until=25) == [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 2.0}]
 
 
 def test_divergence_is_a_status_and_keeps_good_weights(latents, tmp_path, monkeypatch):
@@ -408,3 +271,16 @@ def test_a_corrupted_shard_is_refused(latents):
     with pytest.raises(Refusal, match=r"shard-00000\.npy: content differs from its manifest"):
         LatentDataset.open(latents)
     assert shard.exists()
+
+
+def test_without_locks_a_run_trains_and_a_second_writer_is_refused(latents, tmp_path, monkeypatch):
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    _, folder, _ = run_to(10, latents, tmp_path / "work")
+    with exclusive(folder), pytest.raises(Busy, match="another process"):
+        run_to(20, latents, tmp_path / "work")
+    assert run_to(20, latents, tmp_path / "work")[0].step == 20
+    assert not list(folder.glob("lease-*"))
