@@ -65,6 +65,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 1,
         "help": "portions of a batch, one after the other, where memory is short",
     },
+    "attention-order": {
+        "choices": ("new", "legacy"),
+        "help": "of an ADM network: made with use_new_attention_order=True, or with False",
+    },
     "autoencoder": {**_REQUIRED_PATH, "help": "folder of the trained autoencoder"},
     "batch-size": {
         "type": int,
@@ -140,7 +144,7 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     (
         "import-checkpoint",
         exchange.import_checkpoint,
-        "source run scale? settings? seed? step? out",
+        "source run scale? settings? seed? step? attention-order out",
     ),
     ("export-samples", exchange.export_samples, "samples out"),
     ("report", report.report, "settings? reference?"),

@@ -39,7 +39,16 @@ def import_checkpoint(args: argparse.Namespace) -> None:
         settings = parse(TrainSettings, args.settings, source="--settings")
         if args.seed not in (None, settings.seed):
             raise Refusal(f"--seed {args.seed}: --settings have seed {settings.seed}")
-    import_checkpoint(args.source, settings, args.out, run=args.run, step=args.step)
+    skipped = import_checkpoint(
+        args.source,
+        settings,
+        args.out,
+        run=args.run,
+        step=args.step,
+        attention_order=args.attention_order,
+    )
+    if skipped:
+        print(f"{args.source}: not read: {', '.join(skipped)}")
 
 
 def export_samples(args: argparse.Namespace) -> None:
