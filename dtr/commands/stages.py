@@ -4,9 +4,23 @@ They import what they need when they run, so that `--help` and refusals are imme
 """
 
 import argparse
+import sys
 
 from dtr.support.errors import Refusal
 from dtr.support.threads import use_threads
+
+
+def say(args: argparse.Namespace, problem: str) -> None:
+    """One line on stderr about what was recorded, but did not succeed."""
+    print(f"dtr {args.name}: {problem}", file=sys.stderr)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine does not have."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Refusal("--device cuda: torch sees no CUDA device here; accepted: cpu")
 
 
 def prepare_data(args: argparse.Namespace) -> None:
@@ -66,6 +80,7 @@ def train(args: argparse.Namespace) -> None:
     from dtr.training.loop import Execution, train_run, write_result
 
     use_threads(args.threads)
+    check_device(args.device)
     settings = parse(TrainSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation)
@@ -82,6 +97,8 @@ def train(args: argparse.Namespace) -> None:
         )
         if processes.first:
             write_result(trainer, folder, args.out, run=args.run, step=args.step, diverged=diverged)
+            if diverged is not None:
+                say(args, f"{title}: diverged: {diverged}; recorded in {args.out}")
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -91,10 +108,11 @@ def sample(args: argparse.Namespace) -> None:
     from dtr.support.settings import parse
 
     use_threads(args.threads)
+    check_device(args.device)
     text_encoder = None
     if args.text_encoder:
         text_encoder = parse(TextEncoderSettings, args.text_encoder, source="--text-encoder")
-    write_samples(
+    lost = write_samples(
         args.model,
         parse(Protocol, args.protocol, source="--protocol"),
         args.out,
@@ -106,6 +124,8 @@ def sample(args: argparse.Namespace) -> None:
         data=args.prompts,
         text_encoder=text_encoder,
     )
+    if lost:
+        say(args, f"{args.out}: images that diverged: {lost}; the file cannot be measured")
 
 
 def reference(args: argparse.Namespace) -> None:
@@ -124,9 +144,12 @@ def measure(args: argparse.Namespace) -> None:
     from dtr.support.settings import parse
 
     use_threads(args.threads)
-    write_record(
+    check_device(args.device)
+    protocol = parse(Protocol, args.protocol, source="--protocol")
+    _check_measured(args, protocol.extractor)
+    failure = write_record(
         args.out,
-        parse(Protocol, args.protocol, source="--protocol"),
+        protocol,
         slot=args.slot,
         reference=args.real,
         bootstrap=args.bootstrap,
@@ -136,6 +159,27 @@ def measure(args: argparse.Namespace) -> None:
         features=args.features,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without metrics")
+
+
+def _check_measured(args: argparse.Namespace, extractor: str) -> None:
+    """Refuse options that contradict each other, and files that are not there."""
+    needed = {"--samples": args.samples, "--extractor": args.extractor, "--features": args.features}
+    for option, value in needed.items():
+        if args.model and not value:
+            raise Refusal(f"{option}: missing; needed to measure the samples of a --model")
+        if value and not args.model:
+            raise Refusal(f"{option}: given without --model, which measures real images alone")
+    if args.extractor and args.extractor.resolve().name != extractor:
+        raise Refusal(
+            f"--extractor {args.extractor}: the protocol names {extractor!r}; accepted: a folder "
+            "called so"
+        )
+    records = [] if args.extractor is None else [args.extractor / "record.json"]
+    for path in (*args.samples, args.real, *records):
+        if not path.is_file():
+            raise Refusal(f"{path}: no such file")
 
 
 def cka(args: argparse.Namespace) -> None:
@@ -145,7 +189,8 @@ def cka(args: argparse.Namespace) -> None:
     if len(args.model or ()) != 1:
         raise Refusal(f"--model: {len(args.model or ())} folders; one is measured")
     use_threads(args.threads)
-    measure_cka(
+    check_device(args.device)
+    failure = measure_cka(
         args.model[0],
         args.data,
         args.out,
@@ -154,6 +199,8 @@ def cka(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without blocks")
 
 
 def throughput(args: argparse.Namespace) -> None:
@@ -161,7 +208,8 @@ def throughput(args: argparse.Namespace) -> None:
     from dtr.analysis.throughput import measure_throughput
 
     use_threads(args.threads)
-    measure_throughput(
+    check_device(args.device)
+    failure = measure_throughput(
         args.backbone,
         args.out,
         batch_size=args.batch_size,
@@ -169,3 +217,5 @@ def throughput(args: argparse.Namespace) -> None:
         seconds=args.seconds,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without a speed")

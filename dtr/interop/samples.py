@@ -51,6 +51,8 @@ def _shard(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Images uint8 [n, H, W, 3] and labels int64 [n], if any, of one sample file."""
     arrays = read_npz(path)
     images, labels = arrays.get("arr_0"), arrays.get("labels")
+    if lost := int(arrays.get("lost", 0)):
+        raise Refusal(f"{path}: images that diverged in sampling: {lost}; accepted: none")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = "none" if images is None else f"{images.dtype} {list(images.shape)}"
         raise Refusal(f"{path}: arr_0: {found}; accepted: uint8 images [n, H, W, 3]")

@@ -17,6 +17,7 @@ from dtr.records.provenance import provenance
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.files import read_json, write_json
+from dtr.support.settings import Count, Name, Settings
 
 DIRECTIONS = {
     "fid": "lower",
@@ -37,6 +38,17 @@ INTERVALS = {
     "recall": "95 % Wilson over the real images; generated manifold fixed",
     "recognised": "95 % Wilson over the generated images",
 }
+
+
+class MetricSettings(Settings):
+    """What the metrics depend on beside the images; a Protocol says all of it."""
+
+    extractor: Name
+    n_samples: Count
+    neighbours: Count = 3
+    kid_subset: Count = 1000
+    inception_split: Count = 5000
+    seed: int = 0
 
 
 def measure_files(
@@ -70,7 +82,7 @@ def measure_real(reference: Path, protocol: Protocol, *, bootstrap: int) -> list
 
 
 def measure(
-    generated: Features, real: Features, protocol: Protocol, *, bootstrap: int
+    generated: Features, real: Features, protocol: Protocol | MetricSettings, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     """Every metric of `generated` against `real`: name, n, value, 95 % low and high, direction.
 
@@ -84,6 +96,15 @@ def measure(
             f"features: generated have {generated.features.shape[1]} dimensions, "
             f"real {real.features.shape[1]}; they must be of one extractor"
         )
+    found = [
+        *_distances(generated, real, protocol, bootstrap),
+        *_shares(generated, real, protocol),
+    ]
+    for name, value, interval in found:
+        if not np.isfinite([value, *interval]).all():
+            raise Refusal(
+                f"{name}: {value} {list(interval)} of {len(generated)} images; not finite"
+            )
     return [
         {
             "name": f"{name}@{protocol.extractor}",
@@ -93,10 +114,7 @@ def measure(
             "high": high,
             "direction": DIRECTIONS[name],
         }
-        for name, value, (low, high) in (
-            *_distances(generated, real, protocol, bootstrap),
-            *_shares(generated, real, protocol),
-        )
+        for name, value, (low, high) in found
     ]
 
 
@@ -135,7 +153,7 @@ def _shares(generated, real, protocol) -> list[tuple[str, float, Interval]]:
     return shares
 
 
-def _check(which: str, data: Features, protocol: Protocol) -> None:
+def _check(which: str, data: Features, protocol: Protocol | MetricSettings) -> None:
     expected = protocol.n_samples if which == "generated" else None
     if expected is not None and len(data) != expected:
         raise Refusal(f"{which} images: {len(data)}, the protocol's n_samples is {expected}")
@@ -169,14 +187,15 @@ def write_record(
     extractor: Path | None = None,
     features: Path | None = None,
     device: str = "cpu",
-) -> None:
+) -> str | None:
     """Write the metrics of a model's sample files; of real images where `models` is None.
 
     A record is written whatever happened, so that no cell blocks the page.
 
     Features of the samples are kept in the folder `features`.  Several models are experts sampled
     together; their names are joined.  A diverged run gets a record without metrics; samples that
-    cannot be measured one with status "failed" and the reason.
+    cannot be measured one with status "failed" and the reason.  Returns status and reason where
+    there are no metrics, or None.
     """
     started = time.perf_counter()
     train = {"run": "real", "seed": protocol.seed, "step": 0, "status": "ok", "reason": None}
@@ -212,3 +231,4 @@ def write_record(
             "wall_seconds": time.perf_counter() - started,
         },
     )
+    return None if status == "ok" else f"{status}: {reason}"

@@ -75,6 +75,7 @@ def test_both_arrays_are_there_whatever_the_samples_were_told(told, tmp_path):
         ({}, "labels in some files only"),
         ({"labels": np.zeros(3, int)}, "labels: int64 [3]; accepted: one integer for each image"),
         ({"labels": np.zeros(2)}, "labels: float64 [2]"),
+        ({"lost": np.array(1)}, "images that diverged in sampling: 1; accepted: none"),
         ({"arr_0": np.zeros((2, 4, 4, 3))}, "arr_0: float64 [2, 4, 4, 3]; accepted: uint8"),
         ({"arr_0": np.zeros((2, 3, 4, 4), np.uint8)}, "arr_0: uint8 [2, 3, 4, 4]"),
         ({"arr_0": np.array([None])}, "not readable as npz"),
