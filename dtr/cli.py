@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
             own = {"default": default} if default else {}
             if option.endswith("?"):
                 own = {"required": False, "default": None}
-            verb.add_argument(f"--{flag}", **OPTIONS[flag] | own)
+            told = OPTIONS.get(f"{name} {flag}", OPTIONS.get(flag))
+            verb.add_argument(f"--{flag}", **told | own)
         verb.set_defaults(verb=function)
     return parser
 
@@ -114,6 +115,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
     "features": {"type": Path, "help": "folder in which features of the samples are kept"},
+    "measure-images images": {**_REQUIRED_PATH, "help": "an npz with arr_0, or a folder of images"},
+    "n": {"type": at_least(1), "help": "how many of the images, the first ones; otherwise all"},
     "images": {
         "type": at_least(1),
         "default": 2048,
@@ -179,6 +182,11 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
         "measure",
         stages.measure,
         "model slot samples extractor? features real protocol bootstrap out device threads",
+    ),
+    (
+        "measure-images",
+        exchange.measure_images,
+        "images extractor real n protocol? bootstrap out device threads",
     ),
     ("cka", stages.cka, "model data images batch-size=256 seed out device threads"),
     # 32: the paper's 256 on 8 devices

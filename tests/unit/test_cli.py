@@ -95,6 +95,7 @@ def test_a_changed_weight_file_is_refused(tmp_path):
         ("sample", "shard-size", "0"),
         ("sample", "batch-size", "-5"),
         ("measure", "bootstrap", "0"),
+        ("measure-images", "n", "0"),
         ("reference", "threads", "0"),
         ("cka", "images", "0"),
         ("cka", "seed", "-1"),
