@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dtr import __version__
 from dtr.commands import cluster, exchange, report, scale, stages
@@ -37,8 +37,32 @@ def run_verb(arguments: Sequence[str]) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses options in one line, as verbs refuse their input; the usage is in --help."""
+
+    def error(self, message: str) -> NoReturn:
+        name = self.prog.removeprefix("python -m ")
+        self.exit(Refusal.exit_status, f"{name}: {message.removeprefix('argument ')}\n")
+
+
+def at_least(least: int | float) -> Callable[[str], int | float]:
+    """The type of an option: a number of the kind of `least`, finite and not below it."""
+
+    def number(text: str) -> int | float:
+        try:
+            value = type(least)(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < float("inf"):
+            kind = "an integer" if isinstance(least, int) else "a number"
+            raise argparse.ArgumentTypeError(f"{text}; accepted: {kind} of {least} or more")
+        return value
+
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m dtr",
         description="Stages of the DTR reproducibility benchmark.",
         epilog="`warm -- COMMAND` runs a command, such as snakemake, whose verbs start at once.",
@@ -53,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
             own = {"default": default} if default else {}
             if option.endswith("?"):
                 own = {"required": False, "default": None}
-            verb.add_argument(f"--{flag}", **OPTIONS[flag] | own)
+            told = OPTIONS.get(f"{name} {flag}", OPTIONS.get(flag))
+            verb.add_argument(f"--{flag}", **told | own)
         verb.set_defaults(verb=function)
     return parser
 
@@ -61,28 +86,53 @@ def _parser() -> argparse.ArgumentParser:
 _REQUIRED_PATH = {"type": Path, "required": True, "metavar": "PATH"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "accumulation": {
-        "type": int,
+        "type": at_least(1),
         "default": 1,
         "help": "portions of a batch, one after the other, where memory is short",
     },
+    "attention-order": {
+        "choices": ("new", "legacy"),
+        "help": "of an ADM network: made with use_new_attention_order=True, or with False",
+    },
     "autoencoder": {**_REQUIRED_PATH, "help": "folder of the trained autoencoder"},
     "batch-size": {
-        "type": int,
+        "type": at_least(1),
         "default": 250,
-        "help": "images at once; samples do not depend on it",
+        "help": "images at once; samples depend on it by rounding at most",
     },
     "backbone": {"required": True, "help": "one of the sizes that `complexity` lists"},
-    "bootstrap": {"type": int, "default": 200, "help": "resamples behind an interval"},
-    "budget-minutes": {"type": float, "help": "stop, saved, with exit status 75 after this time"},
-    "checkpoint-seconds": {"type": float, "default": 60.0, "help": "between two checkpoints"},
+    "bootstrap": {"type": at_least(1), "default": 200, "help": "resamples behind an interval"},
+    "budget-minutes": {
+        "type": at_least(0.0),
+        "help": "stop, saved, with exit status 75 after this time",
+    },
+    "checkpoint-seconds": {
+        "type": at_least(0.0),
+        "default": 60.0,
+        "help": "between two checkpoints",
+    },
     "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset or of cached latents"},
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
     "features": {"type": Path, "help": "folder in which features of the samples are kept"},
-    "images": {"type": int, "default": 2048, "help": "how many; a multiple of --batch-size"},
-    "pairs": {"type": int, "default": 20, "help": "steps with DTR, each beside one without"},
-    "seconds": {"type": float, "default": 0.0, "help": "add pairs until so much time is spent"},
-    "seed": {"type": int, "default": 0, "help": "of what is drawn; of an imported run"},
+    "measure-images images": {**_REQUIRED_PATH, "help": "an npz with arr_0, or a folder of images"},
+    "n": {"type": at_least(1), "help": "how many of the images, the first ones; otherwise all"},
+    "images": {
+        "type": at_least(1),
+        "default": 2048,
+        "help": "how many; a multiple of --batch-size",
+    },
+    "pairs": {
+        "type": at_least(2),
+        "default": 20,
+        "help": "steps with DTR, each beside one without",
+    },
+    "seconds": {
+        "type": at_least(0.0),
+        "default": 0.0,
+        "help": "add pairs until so much time is spent",
+    },
+    "seed": {"type": at_least(0), "default": 0, "help": "of what is drawn; of an imported run"},
     "decoder": {"type": Path, "help": "folder of the autoencoder; none for a model of pixels"},
     "model": {"type": Path, "nargs": "+", "help": "folders with ema.safetensors and train.json"},
     "prompts": {"type": Path, "help": "manifest.json of the dataset whose captions are drawn"},
@@ -97,16 +147,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "samples": {"type": Path, "nargs": "*", "default": [], "help": "npz files, in order"},
     "scale": {**_REQUIRED_PATH, "help": "a YAML file of workflow/config"},
     "settings": {"required": True, "metavar": "JSON", "help": "settings of this stage"},
-    "shard": {"type": int, "required": True, "help": "number of the shard, from 0"},
-    "shard-size": {"type": int, "required": True, "help": "images per shard"},
+    "shard": {"type": at_least(0), "required": True, "help": "number of the shard, from 0"},
+    "shard-size": {"type": at_least(1), "required": True, "help": "images per shard"},
     "slot": {"required": True, "help": "dataset slot, for the record"},
     "source": {**_REQUIRED_PATH, "help": "a released .pt file, e.g. 0400000.pt"},
     "step": {
-        "type": int,
+        "type": at_least(0),
         "required": True,
         "help": "step to train up to; of an import where the file name does not end in it",
     },
-    "threads": {"type": int, "default": 1, "help": "CPU threads"},
+    "threads": {"type": at_least(1), "default": 1, "help": "CPU threads"},
     "work": {**_REQUIRED_PATH, "help": "folder of checkpoints and logs, kept between starts"},
 }
 
@@ -133,6 +183,11 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
         stages.measure,
         "model slot samples extractor? features real protocol bootstrap out device threads",
     ),
+    (
+        "measure-images",
+        exchange.measure_images,
+        "images extractor real n protocol? bootstrap out device threads",
+    ),
     ("cka", stages.cka, "model data images batch-size=256 seed out device threads"),
     # 32: the paper's 256 on 8 devices
     ("throughput", stages.throughput, "backbone batch-size=32 pairs seconds out device threads"),
@@ -140,7 +195,7 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     (
         "import-checkpoint",
         exchange.import_checkpoint,
-        "source run scale? settings? seed? step? out",
+        "source run scale? settings? seed? step? attention-order out",
     ),
     ("export-samples", exchange.export_samples, "samples out"),
     ("report", report.report, "settings? reference?"),

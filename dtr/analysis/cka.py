@@ -169,11 +169,12 @@ def measure_cka(
     batch_size: int = 256,
     seed: int = 0,
     device: str = "cpu",
-) -> None:
+) -> str | None:
     """Write the timestep-by-timestep CKA of every block of a trained DiT as one JSON record.
 
     n images (a multiple of batch_size) and their noise are functions of `seed` and the dataset,
     so runs are compared on the same inputs. A diverged run gets a record without blocks.
+    Returns why there are none, or None.
     """
     started = time.perf_counter()
     train = read_record(ModelRecord, model_folder / MODEL[1])
@@ -207,6 +208,7 @@ def measure_cka(
         wall_seconds=time.perf_counter() - started,
     )
     write_record(out, record)
+    return None if cka else f"{train.status}: {train.reason}"
 
 
 def _check(settings: RunSettings, data: TrainingData, n: int, batch_size: int) -> None:

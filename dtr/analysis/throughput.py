@@ -161,12 +161,12 @@ def measure_throughput(
     pairs: int,
     seconds: float = 0.0,
     device: str = "cpu",
-) -> None:
+) -> str | None:
     """Write the training speed of one of the paper's DiT sizes with and without DTR as JSON.
 
     batch_size: of one process; the paper's is 256 over 8 GPUs (Table 7). Threads are torch's.
     pairs: of steps at least, and more until `seconds` are spent on them.
-    Without enough memory the record has status "failed" and the reason.
+    Without enough memory the record has status "failed" and the reason, which is returned.
     """
     started = time.perf_counter()
     settings = paper_settings(backbone, batch_size)
@@ -191,6 +191,7 @@ def measure_throughput(
         wall_seconds=time.perf_counter() - started,
     )
     write_record(out, record)
+    return reason
 
 
 def _too_little_memory(backbone: str, device: str) -> str | None:

@@ -24,6 +24,7 @@ from dtr.support.errors import Refusal
 from dtr.support.settings import parse
 
 RESOLUTION, CLASSES = 32, 10
+SIDES = (RESOLUTION, RESOLUTION // 2)  # of square images that it accepts
 MAX_SHIFT = 2  # pixels; random shifts in training, never flips: a mirrored digit is no digit
 # Part of every feature's definition: float32 sums depend on the shape they are computed in.
 EXTRACTION_BATCH = 250
@@ -113,14 +114,24 @@ def load_extractor(folder: Path, device: str = "cpu") -> nn.Module:
 
 
 @torch.inference_mode()
-def extract(extractor: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+def extract(
+    extractor: nn.Module, images: np.ndarray, *, source: str | Path = "images"
+) -> dict[str, np.ndarray]:
     """Features and logits of uint8 images [n, H, W, 3]: float32 [n, d] and [n, classes].
+
+    Images of other sizes than the extractor's are refused; `source` names them in the message.
 
     The last batch is filled up, so all images pass through the network in the same shape and an
     image's features do not depend on how the images are cut into files.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        raise Refusal(f"images: {images.dtype} {list(images.shape)}, expected uint8 [n, H, W, 3]")
+        raise Refusal(f"{source}: {images.dtype} {list(images.shape)}, expected uint8 [n, H, W, 3]")
+    if images.shape[1:3] not in [(side, side) for side in SIDES]:
+        height, width = images.shape[1:3]
+        accepted = " or ".join(f"{side} x {side}" for side in SIDES)
+        raise Refusal(
+            f"{source}: images of {height} x {width} pixels; the extractor accepts {accepted}"
+        )
     device = next(extractor.parameters()).device
     parts: dict[str, list[np.ndarray]] = {"features": [], "logits": []}
     for start in range(0, len(images), EXTRACTION_BATCH):
@@ -136,10 +147,10 @@ def extract(extractor: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
 
 def _check_images(kind: str, images: np.ndarray, classes: int) -> None:
     resolution = images.shape[1]
-    if kind == "digits_cnn" and (RESOLUTION % resolution or classes != CLASSES):
+    if kind == "digits_cnn" and (resolution not in SIDES or classes != CLASSES):
         raise Refusal(
             f"extractor kind 'digits_cnn': dataset has {classes} classes at {resolution} pixels, "
-            f"it accepts {CLASSES} classes at {RESOLUTION} or {RESOLUTION // 2}"
+            f"it accepts {CLASSES} classes at {' or '.join(map(str, SIDES))}"
         )
 
 

@@ -149,8 +149,14 @@ class ADM(nn.Module):
         settings = self.settings
         if level is not None and 2**level not in settings.attention_downsampling:
             return []
-        head_channels = settings.num_head_channels
-        return [AttentionBlock(width, groups=settings.norm_groups, head_channels=head_channels)]
+        return [
+            AttentionBlock(
+                width,
+                groups=settings.norm_groups,
+                head_channels=settings.num_head_channels,
+                order=settings.attention_order,
+            )
+        ]
 
     def _build_routing(self, routing: PartSettings, num_timesteps: int) -> WidthMasks | None:
         """Number the masked norms in the order of the forward pass and build their tables."""

@@ -100,20 +100,30 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over pixels, x + proj(attn(qkv(norm(x)))), q, k, v split before the heads."""
+    """Self-attention over pixels: x + proj(attn(qkv(norm(x)))).
 
-    def __init__(self, channels: int, *, groups: int, head_channels: int) -> None:
+    order: how the rows of qkv are cut, into q, k, v and these into heads ("qkv_first"), or into
+    heads and these into q, k, v ("heads_first"). Shapes are the same; weights are not exchangeable.
+    """
+
+    def __init__(
+        self, channels: int, *, groups: int, head_channels: int, order: str = "qkv_first"
+    ) -> None:
         super().__init__()
-        self.heads = channels // head_channels
+        self.heads, self.order = channels // head_channels, order
         self.norm = Norm(groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor, emb: Tensor, masks: Masks) -> Tensor:
         """x: [B, C, H, W]; the embedding does not enter."""
-        qkv = self.qkv(self.norm(x, masks).flatten(2)).unflatten(1, (3, self.heads, -1))
+        rows = self.qkv(self.norm(x, masks).flatten(2))
+        if self.order == "qkv_first":
+            qkv = rows.unflatten(1, (3, self.heads, -1)).transpose(0, 1)
+        else:
+            qkv = rows.unflatten(1, (self.heads, 3, -1)).permute(2, 0, 1, 3, 4)
         # Fused kernels want the channels of a head side by side.
-        q, k, v = qkv.permute(1, 0, 2, 4, 3).contiguous()
+        q, k, v = qkv.transpose(3, 4).contiguous()
         mixed = F.scaled_dot_product_attention(q, k, v)  # scale head_channels^-0.5
         return x + self.proj_out(mixed.transpose(2, 3).flatten(1, 2)).view_as(x)
 

@@ -40,7 +40,16 @@ def import_checkpoint(args: argparse.Namespace) -> None:
         settings = parse(RunSettings, args.settings, source="--settings")
         if args.seed not in (None, settings.seed):
             raise Refusal(f"--seed {args.seed}: --settings have seed {settings.seed}")
-    import_checkpoint(args.source, settings, args.out, run=args.run, step=args.step)
+    skipped = import_checkpoint(
+        args.source,
+        settings,
+        args.out,
+        run=args.run,
+        step=args.step,
+        attention_order=args.attention_order,
+    )
+    if skipped:
+        print(f"{args.source}: not read: {', '.join(skipped)}")
 
 
 def export_samples(args: argparse.Namespace) -> None:
@@ -48,3 +57,36 @@ def export_samples(args: argparse.Namespace) -> None:
     from dtr.interop.samples import export_samples
 
     export_samples(args.samples, args.out)
+
+
+def measure_images(args: argparse.Namespace) -> None:
+    """Measure images from elsewhere, in an npz or a folder, against features of real ones."""
+    from dtr.commands.stages import check_device
+    from dtr.config.stages import Protocol
+    from dtr.metrics.images import measure_images
+    from dtr.support.settings import parse
+    from dtr.support.threads import use_threads
+
+    use_threads(args.threads)
+    check_device(args.device)
+    protocol = None
+    if args.protocol is not None:
+        protocol = parse(Protocol, args.protocol, source="--protocol")
+    record = measure_images(
+        args.images,
+        args.extractor,
+        args.real,
+        args.out,
+        bootstrap=args.bootstrap,
+        n=args.n,
+        protocol=protocol,
+        device=args.device,
+    )
+    row = "{:<28}{:>8}{:>12}{:>12}{:>12}  {}".format
+    print(row("metric", "n", "value", "low", "high", "better"))
+    for metric in record["metrics"]:
+        values = (f"{metric[key]:.5g}" for key in ("value", "low", "high"))
+        print(row(metric["name"], metric["n"], *values, metric["direction"]))
+    print(f"{record['real_n']} real images; KID draws {record['settings']['kid_subset']} at once")
+    if protocol is not None and protocol.n_samples != record["n"]:
+        print(f"the protocol's n_samples is {protocol.n_samples}: FID of other n is no comparison")

@@ -4,10 +4,16 @@ They import what they need when they run, so that `--help` and refusals are imme
 """
 
 import argparse
+import sys
 
 from dtr.support.devices import check_device
 from dtr.support.errors import Refusal
 from dtr.support.threads import use_threads
+
+
+def say(args: argparse.Namespace, problem: str) -> None:
+    """One line on stderr about what was recorded, but did not succeed."""
+    print(f"dtr {args.name}: {problem}", file=sys.stderr)
 
 
 def prepare_data(args: argparse.Namespace) -> None:
@@ -93,6 +99,8 @@ def train(args: argparse.Namespace) -> None:
         )
         if processes.first:
             write_result(trainer, folder, args.out, run=args.run, step=args.step, diverged=diverged)
+            if diverged is not None:
+                say(args, f"{title}: diverged: {diverged}; recorded in {args.out}")
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -106,10 +114,9 @@ def sample(args: argparse.Namespace) -> None:
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
-        text_encoder = parse(
-            settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
-        )
-    write_samples(
+        known = settings_of("text_encoder")
+        text_encoder = parse(known, args.text_encoder, source="--text-encoder")
+    lost = write_samples(
         args.model,
         parse(Protocol, args.protocol, source="--protocol"),
         args.out,
@@ -121,6 +128,8 @@ def sample(args: argparse.Namespace) -> None:
         data=args.prompts,
         text_encoder=text_encoder,
     )
+    if lost:
+        say(args, f"{args.out}: images that diverged: {lost}; the file cannot be measured")
 
 
 def real_features(args: argparse.Namespace) -> None:
@@ -140,9 +149,11 @@ def measure(args: argparse.Namespace) -> None:
 
     check_device(args.device)
     use_threads(args.threads)
-    measure_model(
+    protocol = parse(Protocol, args.protocol, source="--protocol")
+    _check_measured(args, protocol.extractor)
+    failure = measure_model(
         args.out,
-        parse(Protocol, args.protocol, source="--protocol"),
+        protocol,
         slot=args.slot,
         real=args.real,
         bootstrap=args.bootstrap,
@@ -152,6 +163,27 @@ def measure(args: argparse.Namespace) -> None:
         features=args.features,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without metrics")
+
+
+def _check_measured(args: argparse.Namespace, extractor: str) -> None:
+    """Refuse options that contradict each other, and files that are not there."""
+    needed = {"--samples": args.samples, "--extractor": args.extractor, "--features": args.features}
+    for option, value in needed.items():
+        if args.model and not value:
+            raise Refusal(f"{option}: missing; needed to measure the samples of a --model")
+        if value and not args.model:
+            raise Refusal(f"{option}: given without --model, which measures real images alone")
+    if args.extractor and args.extractor.resolve().name != extractor:
+        raise Refusal(
+            f"--extractor {args.extractor}: the protocol names {extractor!r}; accepted: a folder "
+            "called so"
+        )
+    records = [] if args.extractor is None else [args.extractor / "record.json"]
+    for path in (*args.samples, args.real, *records):
+        if not path.is_file():
+            raise Refusal(f"{path}: no such file")
 
 
 def cka(args: argparse.Namespace) -> None:
@@ -162,7 +194,7 @@ def cka(args: argparse.Namespace) -> None:
         raise Refusal(f"--model: {len(args.model or ())} folders; one is measured")
     check_device(args.device)
     use_threads(args.threads)
-    measure_cka(
+    failure = measure_cka(
         args.model[0],
         args.data,
         args.out,
@@ -171,6 +203,8 @@ def cka(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without blocks")
 
 
 def throughput(args: argparse.Namespace) -> None:
@@ -179,7 +213,7 @@ def throughput(args: argparse.Namespace) -> None:
 
     check_device(args.device)
     use_threads(args.threads)
-    measure_throughput(
+    failure = measure_throughput(
         args.backbone,
         args.out,
         batch_size=args.batch_size,
@@ -187,3 +221,5 @@ def throughput(args: argparse.Namespace) -> None:
         seconds=args.seconds,
         device=args.device,
     )
+    if failure is not None:
+        say(args, f"{failure}; recorded in {args.out}, without a speed")

@@ -99,6 +99,12 @@ class AdmSize(BackboneSize):
     # Which GroupNorms a mask follows; the alternatives read appendix A.1 differently. The second
     # norm of a residual block is masked before the timestep's scale and shift.
     mask_place: Literal["first_norms", "both_norms", "plain_blocks_only"] = "first_norms"
+    # Rows of qkv: q, k and v, each of all heads (ADM's "new attention order", at ImageNet-64),
+    # or heads, each with its q, k and v (the default of ADM's scripts).
+    # Not written where it is the default: it is newer than the fingerprints of trained networks.
+    attention_order: Literal["qkv_first", "heads_first"] = Field(
+        default="qkv_first", exclude_if=lambda order: order == "qkv_first"
+    )
 
     @property
     def channels(self) -> int:

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
 
 def open_training_data(manifest_path: str | Path) -> TrainingData:
     """Cached latents or, where the manifest is a dataset's, its pixels."""
-    cached = "scale_factor" in read_json(manifest_path)
+    manifest = read_json(manifest_path)
+    cached = isinstance(manifest, dict) and "scale_factor" in manifest
     return (LatentDataset if cached else PixelDataset).open(manifest_path)
 
 

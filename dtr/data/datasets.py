@@ -26,7 +26,7 @@ class ImageDataset:
     @classmethod
     def open(cls, manifest_path: str | Path) -> "ImageDataset":
         """Open a prepared dataset; files that differ from the manifest are refused."""
-        manifest = read_json(manifest_path)
+        manifest = read_manifest(manifest_path, "a prepared dataset", "images.npy")
         folder = Path(manifest_path).parent
         check_files(folder, manifest["files"], redo=f"delete {manifest_path} to prepare it again")
         images = np.load(folder / "images.npy", mmap_mode="r")
@@ -44,6 +44,15 @@ class ImageDataset:
     def labels(self) -> np.ndarray:
         """Class of every image: [n] int64."""
         return self.index["label"].to_numpy(dtype=np.int64)
+
+
+def read_manifest(path: str | Path, kind: str, file: str) -> dict[str, Any]:
+    """The manifest of what `kind` says, told by one of its files; any other JSON is refused."""
+    manifest = read_json(path)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or file not in files or "content_hash" not in manifest:
+        raise Refusal(f"{path}: not the manifest of {kind}, which lists {file} among its files")
+    return manifest
 
 
 def check_files(folder: Path, hashes: dict[str, str], *, redo: str) -> None:

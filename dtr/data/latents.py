@@ -13,11 +13,11 @@ from dtr.assets.autoencoder import encode, load_autoencoder
 from dtr.assets.text_encoder import build_text_encoder, write_tokens
 from dtr.config.stages import TextEncoderSettings
 from dtr.data.captions import flatten
-from dtr.data.datasets import ImageDataset, check_files
+from dtr.data.datasets import ImageDataset, check_files, read_manifest
 from dtr.data.rows import TrainingData
 from dtr.planning.places import ASSET
 from dtr.records.schema import AutoencoderRecord, read_record
-from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
+from dtr.support.files import hash_file, hash_json, replacing, write_json
 
 SHARD_SIZE = 50_000  # images in one memory-mapped file
 
@@ -82,7 +82,7 @@ class LatentDataset(TrainingData):
     @classmethod
     def open(cls, manifest_path: str | Path) -> "LatentDataset":
         """Open cached latents; a file that differs from the manifest is refused."""
-        manifest = read_json(manifest_path)
+        manifest = read_manifest(manifest_path, "cached latents", "shard-00000.npy")
         folder = Path(manifest_path).parent
         check_files(folder, manifest["files"], redo=f"delete {manifest_path} to encode again")
         arrays = {

@@ -1,16 +1,13 @@
 """Released checkpoints of DiT, DTR and ADM as trained models of ours.
 
 Our networks carry the parameter names of the released code of DiT, DTR and ADM; only the routing
-state is stored differently. A checkpoint cannot tell everything: the number of heads, the noise
-schedule and the order of q, k and v in ADM's attention are taken from the settings.
+state is stored differently. A checkpoint cannot tell everything: the number of heads and the noise
+schedule are taken from the settings; which order ADM's attention has must be told.
 """
 
 import re
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 from dtr.backbones.build import build_backbone
 from dtr.backbones.masks import ChannelMasks
 from dtr.config.stages import RunSettings, outside_sources
+from dtr.interop.stored import ORDER_FLAG, listed, stored_order, unpickled, weights_in
 from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
 from dtr.records.schema import ModelRecord, Origin
@@ -26,51 +24,38 @@ from dtr.routing import active_channels, constants_of
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file
 
-PARTS = ("ema", "model")  # of a training checkpoint, the better first; others are not read
-WRAPPERS = {"module", "_orig_mod"}  # what DDP and torch.compile put into names
 MASKS = "blocks.{}.routing._unit_mapping"  # [T, C] float32 of 0 and 1, one per block
 LABEL_TABLES = ("y_embedder.embedding_table.weight", "label_emb.weight")
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)  # all exact in float32
-LISTED = 3  # names shown of each kind of mismatch
-
-# The training script of DiT stores its arguments in the checkpoint, DTR's its OmegaConf settings.
-CONFIGURATION = (
-    "argparse.Namespace",
-    *(f"omegaconf.{kind.lower()}config.{kind}Config" for kind in ("Dict", "List")),
-    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Boolean", "Float", "Integer", "String")),
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "collections.defaultdict",
-    "typing.Any",
-    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "str", "int", "float", "bool")),
-)
-
-
-class Skipped:
-    """Stands for every object of a stored configuration, of which nothing is built or kept."""
-
-    def __init__(self, *_arguments: object) -> None:
-        pass
-
-    def __setstate__(self, _state: object) -> None:
-        pass
+# ADM's use_new_attention_order; both orders have tensors of the same shapes, but other outputs.
+ORDERS = {"new": "qkv_first", "legacy": "heads_first"}
 
 
 def import_checkpoint(
-    source: Path, settings: RunSettings, out: Path, *, run: str, step: int | None = None
-) -> None:
+    source: Path,
+    settings: RunSettings,
+    out: Path,
+    *,
+    run: str,
+    step: int | None = None,
+    attention_order: str | None = None,
+) -> list[str]:
     """Write a checkpoint of the released DiT, DTR or ADM code as `out`, a trained model of ours.
 
     source: a state dict or a training checkpoint, of which "ema" is preferred to "model".
-    step: None for the number at the end of the file name (0400000.pt).  Every tensor must fit the
-    network of `settings`, and masks its routing; random masks replace those of the routing seed.
+    step: None for the number at the end of the file name (0400000.pt).  attention_order: "new" or
+    "legacy", needed of ADM unless the settings or a stored configuration tell it.  Every tensor
+    must fit the network of `settings`, and masks its routing; random masks replace those of the
+    routing seed.  Returns the names of what was not read: other parts, and what is no tensor.
     """
     if out.is_file() or (out / "train.json").exists():
         raise Refusal(f"{out}: is a file or holds a model already; name another folder")
     step = _step_of(source) if step is None else step
     if step < 0:
         raise Refusal(f"--step {step}: accepted: 0 or more")
-    part, tensors = _read_checkpoint(source)
+    content = unpickled(source)
+    part, tensors, skipped = weights_in(source, content)
+    settings = _with_order(settings, attention_order, stored_order(content), source)
     with torch.device("meta"):  # names and shapes only; tables of masks are real all the same
         model = build_backbone(settings.backbone, settings.inputs, settings.routing)
     masks = _mask_names(tensors, settings)
@@ -80,7 +65,10 @@ def import_checkpoint(
         if not name.startswith("routing.")
     }
     mask_shape = (settings.diffusion.num_timesteps, settings.backbone.channels)
-    _check_shapes(source, tensors, shapes | dict.fromkeys(masks, mask_shape))
+    expected = shapes | dict.fromkeys(masks, mask_shape)
+    if unreadable := [name for name in skipped if name in expected]:
+        raise Refusal(f"{source}: {unreadable[0]!r} is no tensor; the network has one of this name")
+    _check_shapes(source, tensors, expected)
     weights = {name: _float32(source, name, tensors[name]) for name in shapes}
     routing = _routing_state(source, [tensors[name] for name in masks], model.routing, settings)
     if routing is not None:
@@ -104,6 +92,7 @@ def import_checkpoint(
         provenance=provenance(),  # of the import
         imported_from=Origin(file=source.name, sha256=hash_file(source), part=part),
     )
+    return skipped
 
 
 def _step_of(source: Path) -> int:
@@ -114,51 +103,30 @@ def _step_of(source: Path) -> int:
     return int(found[0])
 
 
-def _read_checkpoint(source: Path) -> tuple[str | None, dict[str, Tensor]]:
-    """The part that was read (None: the whole file) and its tensors under their released names."""
-    content = _unpickled(source)
-    part = next((name for name in PARTS if isinstance(content.get(name), Mapping)), None)
-    state = content if part is None else content[part]
-    where = f"{source}: {part}" if part else str(source)
-    tensors = {}
-    for name, value in state.items():
-        if not isinstance(name, str) or not _is_plain(value):
-            raise Refusal(f"{where}: {name!r} is no tensor; accepted: a dict of names and tensors")
-        plain = ".".join(word for word in name.split(".") if word not in WRAPPERS)
-        if plain in tensors:
-            raise Refusal(f"{where}: holds {plain!r} twice, with and without a wrapper's prefix")
-        tensors[plain] = value
-    if not tensors:
-        raise Refusal(f"{where}: holds no tensors")
-    return part, tensors
-
-
-def _unpickled(source: Path) -> Mapping[str, Any]:
-    """What torch.save wrote, with no code of the file run."""
-    if not source.is_file():
-        raise Refusal(f"{source}: no such file")
-    allowed = [(Skipped, name) for name in CONFIGURATION]
-    try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about what is refused below anyway
-            # Mapped into memory, so that the optimizer's state in a large file is never read.
-            mapped = zipfile.is_zipfile(source)
-            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # what is raised for damaged pickles is not documented
-        if found := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
-            raise Refusal(
-                f"{source}: holds a pickled object of {found[1]}; accepted: tensors and, unread, "
-                "the configuration of a training script"
-            ) from None
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise Refusal(f"{source}: not a checkpoint of torch.save ({reason})") from None
-    if not isinstance(content, Mapping):
-        raise Refusal(f"{source}: holds a {type(content).__name__}; accepted: a state dict")
-    return content
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+def _with_order(
+    settings: RunSettings, told: str | None, stored: str | None, source: Path
+) -> RunSettings:
+    """The settings with the order of attention that `told`, they or the file tell, all alike."""
+    backbone = settings.backbone
+    if backbone.type != "adm":
+        if told is not None:
+            raise Refusal(f"--attention-order {told}: of ADM only, not of {backbone.type!r}")
+        return settings
+    known = {"--attention-order": told and ORDERS[told], str(source): stored and ORDERS[stored]}
+    if "attention_order" in backbone.model_fields_set:
+        known["--settings"] = backbone.attention_order
+    orders = {place: order for place, order in known.items() if order is not None}
+    if not orders:
+        raise Refusal(
+            f"--attention-order: needed, {source} does not tell it; accepted: new (made with "
+            f"{ORDER_FLAG}=True, as ADM's ImageNet-64 network) or legacy (the default of its "
+            "scripts)"
+        )
+    if len(set(orders.values())) > 1:
+        said = ", ".join(f"{place} says {order!r}" for place, order in orders.items())
+        raise Refusal(f"attention_order: {said}")
+    chosen = {"attention_order": next(iter(orders.values()))}
+    return settings.model_copy(update={"backbone": backbone.model_copy(update=chosen)})
 
 
 def _mask_names(tensors: Iterable[str], settings: RunSettings) -> list[str]:
@@ -186,7 +154,7 @@ def _check_shapes(
             if found.get(name, shape) != shape
         ],
     }
-    parts = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds.items() if names]
+    parts = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds.items() if names]
     if parts:
         raise Refusal(f"{source}: does not fit the network of the settings: {'; '.join(parts)}")
 
@@ -199,11 +167,6 @@ def _label_hint(name: str, found: Mapping[str, tuple[int, ...]], shape: tuple[in
     hints = {-1: "it has no row for 'no label'", 1: "it has a row for 'no label'"}
     fits = {-1: "label_dropout 0", 1: "label_dropout above 0"}
     return f": {hints[extra]} and fits settings with {fits[extra]}" if extra in hints else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = [f"{len(names) - LISTED} more"] if len(names) > LISTED else []
-    return ", ".join([*(" ".join(name.split()) for name in names[:LISTED]), *more])
 
 
 def _float32(source: Path, name: str, tensor: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ def export_samples(shards: Sequence[Path], out: Path) -> None:
     """Join sample files in order into the npz that ADM's evaluator reads.
 
     shards: npz files with `arr_0` uint8 [n, H, W, 3] and, in all or none, `labels` int [n].
-    Writes `arr_0` and, if there are labels, `arr_1` int64; one shard at a time is in memory.
+    Writes `arr_0` and `arr_1`, int64 [n]: the labels, or zeros where the images were told no class.
+    The evaluator reads `arr_0` alone; readers that stream both arrays, as ADM's scripts write them
+    for a class-conditional network, find both either way. One shard at a time is in memory.
     """
     if not shards:
         raise Refusal("sample files: none given, at least one is needed")
@@ -38,16 +40,19 @@ def export_samples(shards: Sequence[Path], out: Path) -> None:
             np.lib.format.write_array_header_1_0(stream, header)
             for path in shards:
                 stream.write(np.ascontiguousarray(_shard(path)[0]).data)
-        if parts[0][2] is not None:
-            with archive.open("arr_1.npy", "w", force_zip64=True) as stream:
-                joined = np.concatenate([labels for _, _, labels in parts])
-                np.lib.format.write_array(stream, joined, allow_pickle=False)
+        with archive.open("arr_1.npy", "w", force_zip64=True) as stream:
+            joined = np.concatenate(
+                [np.zeros(n, np.int64) if labels is None else labels for n, _, labels in parts]
+            )
+            np.lib.format.write_array(stream, joined, allow_pickle=False)
 
 
 def _shard(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Images uint8 [n, H, W, 3] and labels int64 [n], if any, of one sample file."""
     arrays = read_npz(path)
     images, labels = arrays.get("arr_0"), arrays.get("labels")
+    if lost := int(arrays.get("lost", 0)):
+        raise Refusal(f"{path}: images that diverged in sampling: {lost}; accepted: none")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = "none" if images is None else f"{images.dtype} {list(images.shape)}"
         raise Refusal(f"{path}: arr_0: {found}; accepted: uint8 images [n, H, W, 3]")

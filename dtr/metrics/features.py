@@ -57,7 +57,7 @@ def sample_features(
     if lost := int(arrays.get("lost", 0)):
         raise Refusal(f"{samples}: {lost} of {len(arrays['arr_0'])} images diverged in sampling")
     extra = {"samples": np.array(content)}
-    _write(arrays["arr_0"], arrays.get("labels"), extractor_folder, out, device, extra)
+    _write(arrays["arr_0"], arrays.get("labels"), samples, extractor_folder, out, device, extra)
     return out
 
 
@@ -77,7 +77,8 @@ def write_real_features(
     """Features of the real images of one split, in the order of `positions(split)` -> `out`."""
     rows = dataset.positions(split)
     images, labels = np.asarray(dataset.images[rows]), dataset.labels()[rows]
-    _write(images, labels, extractor_folder, out, device, {})
+    named = dataset.manifest.get("dataset", "dataset")
+    _write(images, labels, named, extractor_folder, out, device, {})
 
 
 def load_features(paths: Sequence[Path]) -> Features:
@@ -121,11 +122,13 @@ def _load(path: Path) -> Features:
     return Features(**{field.name: arrays.get(field.name) for field in fields(Features)})
 
 
-def _write(images, labels, extractor_folder: Path, out: Path, device: str, extra: dict) -> None:
+def _write(
+    images, labels, source, extractor_folder: Path, out: Path, device: str, extra: dict
+) -> None:
     from dtr.assets.extractor import extract, load_extractor
 
     extractor = load_extractor(extractor_folder, device)
-    arrays = extract(extractor, images) | extra
+    arrays = extract(extractor, images, source=source) | extra
     if labels is not None:
         arrays["labels"] = np.asarray(labels, dtype=np.int64)
     with replacing(out) as temporary:

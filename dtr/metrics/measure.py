@@ -18,6 +18,7 @@ from dtr.records.provenance import provenance
 from dtr.records.schema import MetricsRecord, ModelRecord, read_record, write_record
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
+from dtr.support.settings import Count, Name, Settings
 
 DIRECTIONS = {
     "fid": "lower",
@@ -38,6 +39,17 @@ INTERVALS = {
     "recall": "95 % Wilson over the real images; generated manifold fixed",
     "recognised": "95 % Wilson over the generated images",
 }
+
+
+class MetricSettings(Settings):
+    """What the metrics depend on beside the images; a Protocol says all of it."""
+
+    extractor: Name
+    n_samples: Count
+    neighbours: Count = 3
+    kid_subset: Count = 1000
+    inception_split: Count = 5000
+    seed: int = 0
 
 
 def measure_files(
@@ -71,7 +83,7 @@ def measure_real(reference: Path, protocol: Protocol, *, bootstrap: int) -> list
 
 
 def measure(
-    generated: Features, real: Features, protocol: Protocol, *, bootstrap: int
+    generated: Features, real: Features, protocol: Protocol | MetricSettings, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     """Every metric of `generated` against `real`: name, n, value, 95 % low and high, direction.
 
@@ -85,6 +97,15 @@ def measure(
             f"features: generated have {generated.features.shape[1]} dimensions, "
             f"real {real.features.shape[1]}; they must be of one extractor"
         )
+    found = [
+        *_distances(generated, real, protocol, bootstrap),
+        *_shares(generated, real, protocol),
+    ]
+    for name, value, interval in found:
+        if not np.isfinite([value, *interval]).all():
+            raise Refusal(
+                f"{name}: {value} {list(interval)} of {len(generated)} images; not finite"
+            )
     return [
         {
             "name": f"{name}@{protocol.extractor}",
@@ -94,10 +115,7 @@ def measure(
             "high": high,
             "direction": DIRECTIONS[name],
         }
-        for name, value, (low, high) in (
-            *_distances(generated, real, protocol, bootstrap),
-            *_shares(generated, real, protocol),
-        )
+        for name, value, (low, high) in found
     ]
 
 
@@ -136,7 +154,7 @@ def _shares(generated, real, protocol) -> list[tuple[str, float, Interval]]:
     return shares
 
 
-def _check(which: str, data: Features, protocol: Protocol) -> None:
+def _check(which: str, data: Features, protocol: Protocol | MetricSettings) -> None:
     expected = protocol.n_samples if which == "generated" else None
     if expected is not None and len(data) != expected:
         raise Refusal(f"{which} images: {len(data)}, the protocol's n_samples is {expected}")
@@ -170,14 +188,15 @@ def measure_model(
     extractor: Path | None = None,
     features: Path | None = None,
     device: str = "cpu",
-) -> None:
+) -> str | None:
     """Write the metrics of a model's sample files; of real images where `models` is None.
 
     A record is written whatever happened, so that no cell blocks the page.
 
     Features of the samples are kept in the folder `features`.  Several models are experts sampled
     together; their names are joined.  A diverged run gets a record without metrics; samples that
-    cannot be measured one with status "failed" and the reason.
+    cannot be measured one with status "failed" and the reason.  Returns status and reason where
+    there are no metrics, or None.
     """
     started = time.perf_counter()
     run, seed, step, status, reason = "real", protocol.seed, 0, "ok", None
@@ -212,3 +231,4 @@ def measure_model(
         wall_seconds=time.perf_counter() - started,
     )
     write_record(out, record)
+    return None if status == "ok" else f"{status}: {reason}"

@@ -59,6 +59,7 @@ class ModelRecord(Record):
     reason: str | None = None
     fingerprint: str | None  # None: trained elsewhere, on data that is not known here
     dataset_hash: str | None
+    autoencoder_sha256: str | None = None  # whose latents it was trained on
     settings: dict[str, Any]
     weights_sha256: str
     parameters: int

@@ -14,6 +14,7 @@ from dtr.config.stages import Protocol, TextEncoderSettings
 from dtr.data.captions import evaluation_prompts
 from dtr.data.datasets import ImageDataset
 from dtr.diffusion import Diffusion
+from dtr.sampling.checks import check_decoder, check_prompts
 from dtr.sampling.ddpm import sample_shard
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing
@@ -31,18 +32,21 @@ def write_samples(
     autoencoder_folder: Path | None = None,
     data: Path | None = None,
     text_encoder: TextEncoderSettings | None = None,
-) -> None:
+) -> int:
     """Write images [shard * shard_size, ...) of the protocol's n_samples as `arr_0` and `labels`.
 
     `arr_0` is uint8 [n, H, W, 3], the layout of ADM's evaluator; `labels` int64 [n], or, with a
     text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
-    images that sampling left without numbers; such a file is kept, but not measured.
+    images that sampling left without numbers; such a file is kept, but not measured. Returns
+    `lost`. What does not belong together is refused before anything is drawn.
     """
-    first = shard * shard_size
-    count = min(shard_size, protocol.n_samples - first)
-    if count < 1:
-        raise Refusal(f"--shard {shard}: n_samples = {protocol.n_samples} ends before it")
+    first, count = _images_of(shard, shard_size, protocol.n_samples)
+    if batch_size < 1:
+        raise Refusal(f"--batch-size {batch_size}: accepted: 1 or more")
     model, settings = load_models(model_folders, device)
+    check_decoder(protocol, settings, model_folders[0], autoencoder_folder)
+    check_prompts(protocol, settings, model_folders[0], text_encoder, data)
+    decoder = None if autoencoder_folder is None else load_autoencoder(autoencoder_folder, device)
     captions = prompts = None
     if text_encoder is not None:
         _check_encoder(model, text_encoder, model_folders[0])
@@ -62,19 +66,30 @@ def write_samples(
     )
     finite = latents.isfinite().flatten(1).all(dim=1)
     latents[~finite] = 0
-    if autoencoder_folder is None:
-        images = to_images(latents)
-    else:
-        autoencoder, scale_factor = load_autoencoder(autoencoder_folder, device)
-        images = decode(autoencoder, latents, scale_factor)
+    images = to_images(latents) if decoder is None else decode(decoder[0], latents, decoder[1])
+    lost = int((~finite).sum())
     told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
     with replacing(out) as temporary:
-        np.savez(temporary, arr_0=images, lost=np.array(int((~finite).sum())), **told)
+        np.savez(temporary, arr_0=images, lost=np.array(lost), **told)
+    return lost
+
+
+def _images_of(shard: int, shard_size: int, n_samples: int) -> tuple[int, int]:
+    """(first image, number of images) of a shard; the last one may be smaller."""
+    if shard_size < 1:
+        raise Refusal(f"--shard-size {shard_size}: accepted: 1 or more")
+    shards = -(-n_samples // shard_size)
+    if not 0 <= shard < shards:
+        raise Refusal(f"--shard {shard}: n_samples = {n_samples} makes shards 0 to {shards - 1}")
+    first = shard * shard_size
+    return first, min(shard_size, n_samples - first)
 
 
 def prompt_texts(data: Path, count: int, *, seed: int) -> list[str]:
     """The captions that prompt images 0..count-1, from the test split of a prepared dataset."""
     dataset = ImageDataset.open(data)
+    if "captions" not in dataset.index:
+        raise Refusal(f"{data}: the images of this dataset have no captions")
     captions = dataset.index["captions"].iloc[dataset.positions("test")].tolist()
     return [captions[i][number] for i, number in evaluation_prompts(captions, count, seed=seed)]
 

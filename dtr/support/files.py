@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, canonical JSON, npz archives, content hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -19,10 +20,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`."""
+    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`.
+
+    A path that cannot be written is refused before anything is computed.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+    except OSError as error:
+        raise Refusal(f"{path}: cannot be written ({error.strerror})") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -54,6 +65,8 @@ def read_json(path: str | Path) -> Any:
         raise Refusal(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise Refusal(f"{path}: not readable as JSON ({error})") from None
+    except OSError as error:  # a folder, or somebody else's file
+        raise Refusal(f"{path}: not readable ({error.strerror})") from None
 
 
 def canonical_json(value: Any) -> str:

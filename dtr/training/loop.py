@@ -153,6 +153,7 @@ def write_result(
         reason=diverged,
         fingerprint=trainer.fingerprint,
         dataset_hash=trainer.data.manifest["content_hash"],
+        autoencoder_sha256=trainer.data.manifest.get("autoencoder_sha256"),
         settings=settings.plain(),
         parameters=sum(p.numel() for p in trainer.model.parameters()),
         parts=trainer.parts,

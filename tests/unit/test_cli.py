@@ -84,6 +84,51 @@ def test_a_changed_weight_file_is_refused(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("train", "step", "-1"),
+        ("train", "accumulation", "0"),
+        ("train", "checkpoint-seconds", "-1"),
+        ("train", "budget-minutes", "nan"),
+        ("sample", "shard", "-1"),
+        ("sample", "shard-size", "0"),
+        ("sample", "batch-size", "-5"),
+        ("measure", "bootstrap", "0"),
+        ("measure-images", "n", "0"),
+        ("reference", "threads", "0"),
+        ("cka", "images", "0"),
+        ("cka", "seed", "-1"),
+        ("throughput", "pairs", "1"),
+        ("throughput", "seconds", "inf"),
+        ("import-checkpoint", "step", "1.5"),
+        ("import-checkpoint", "seed", "x"),
+    ],
+)
+def test_numbers_that_are_none_of_the_option(verb, option, value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, f"--{option}={value}"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dtr {verb}: --{option}: {value}; accepted: ")
+
+
+def test_a_device_that_is_not_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = ["throughput", "--backbone", "DiT-S/2", "--out", str(tmp_path / "out.json")]
+    assert main([*arguments, "--device", "cuda"]) == 2
+    assert "--device cuda: torch sees no CUDA device here" in capsys.readouterr().err
+
+
+def test_what_could_not_be_timed_is_said(capsys, tmp_path, monkeypatch):
+    reason = "needs 9.2 GB of memory, 1.0 GB are free"
+    monkeypatch.setattr("dtr.analysis.throughput._too_little_memory", lambda *_: reason)
+    out = tmp_path / "out.json"
+    assert main(["throughput", "--backbone", "DiT-S/2", "--out", str(out)]) == 0
+    assert reason in capsys.readouterr().err
+    assert out.exists()
+
+
 @pytest.mark.parametrize("content", ["a: [1", "- just\n- a list", None])
 def test_a_broken_scale_file_is_refused(content, tmp_path, capsys):
     path = tmp_path / "scale.yaml"

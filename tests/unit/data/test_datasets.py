@@ -1,5 +1,7 @@
 """Prepared images, the autoencoder's conversions, cached latents and pixels as training data."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +47,24 @@ def digits_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     prepare_dataset("digits", MNIST, folder)
     return folder
+
+
+def test_other_manifests_are_refused_in_one_line(digits_folder, tmp_path):
+    manifest = digits_folder / "manifest.json"
+    with pytest.raises(Refusal, match="not the manifest of cached latents"):
+        LatentDataset.open(manifest)
+    latents = tmp_path / "manifest.json"
+    content = {"files": {"shard-00000.npy": ""}, "content_hash": "", "scale_factor": 1.0}
+    latents.write_text(json.dumps(content))
+    with pytest.raises(Refusal, match="not the manifest of a prepared dataset, which lists images"):
+        ImageDataset.open(latents)
+    for text in ("[]", "{}", '{"files": {}}', '{"files": ["images.npy"]}', "3"):
+        latents.write_text(text)
+        for opened in (ImageDataset.open, LatentDataset.open, open_training_data):
+            with pytest.raises(Refusal, match="not the manifest of"):
+                opened(latents)
+    with pytest.raises(Refusal, match="not readable"):
+        open_training_data(tmp_path)
 
 
 def few(mirror: bool = False) -> ImageDataset:

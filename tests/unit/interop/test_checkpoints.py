@@ -96,9 +96,9 @@ def imported(content, settings: RunSettings, folder: Path, **options):
     return load_model(folder / "out")[0]
 
 
-def refused(content, settings: RunSettings, folder: Path) -> str:
+def refused(content, settings: RunSettings, folder: Path, **options) -> str:
     with pytest.raises(Refusal) as refusal:
-        imported(content, settings, folder)
+        imported(content, settings, folder, **options)
     assert not (folder / "out").exists()
     assert len(str(refusal.value).splitlines()) == 1
     return str(refusal.value)
@@ -117,7 +117,8 @@ def refused(content, settings: RunSettings, folder: Path) -> str:
 @torch.inference_mode()
 def test_an_imported_model_gives_the_output_of_the_released_one(name, tmp_path):
     state, settings, tensors = released(name)
-    model = imported(state, settings, tmp_path)
+    order = {"attention_order": "new"} if name.startswith("adm") else {}
+    model = imported(state, settings, tmp_path, **order)
     out = model(tensors["x"], tensors["t"], tensors["y"])
     assert (out - tensors["out"]).abs().max() <= 1e-4 * tensors["out"].abs().max()
 
@@ -204,7 +205,8 @@ def test_prefixes_of_wrappers_are_stripped(prefix, tmp_path):
 
 def test_half_precision_becomes_float32(tmp_path):
     state, settings, _ = released("adm_class_none")
-    model = imported({name: value.half() for name, value in state.items()}, settings, tmp_path)
+    half = {name: value.half() for name, value in state.items()}
+    model = imported(half, settings, tmp_path, attention_order="new")
     weight = model.time_embed[0].weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, state["time_embed.0.weight"].half().float())
@@ -293,14 +295,67 @@ def test_everything_that_does_not_fit_is_in_one_line(tmp_path):
 def test_official_adm_has_no_null_class(tmp_path):
     state, settings, _ = released("adm_class_none")
     backbone = settings.backbone.plain() | {"label_dropout": 0.1}
-    message = refused(state, settings_of(backbone, ROUTINGS["none"]), tmp_path)
+    new = {"attention_order": "new"}
+    message = refused(state, settings_of(backbone, ROUTINGS["none"]), tmp_path, **new)
     assert "label_emb.weight [10, 128] instead of [11, 128]: it has no row for 'no label'" in (
         message
     )
     assert "label_dropout 0" in message
     assert "no routing masks" in refused(
-        state, settings_of(settings.backbone.plain(), ROUTINGS["dtr"]), tmp_path
+        state, settings_of(settings.backbone.plain(), ROUTINGS["dtr"]), tmp_path, **new
     )
+
+
+def legacy_rows(state: dict, settings: RunSettings) -> dict:
+    """The same network as made with use_new_attention_order=False: rows of qkv heads first."""
+    changed = dict(state)
+    for name, value in state.items():
+        if ".qkv." in name:
+            heads = len(value) // 3 // settings.backbone.num_head_channels
+            changed[name] = value.unflatten(0, (3, heads, -1)).transpose(0, 1).flatten(0, 2)
+    return changed
+
+
+@torch.inference_mode()
+def test_adm_of_the_legacy_order_gives_its_own_output(tmp_path):
+    state, settings, tensors = released("adm_class_none")
+    legacy, out = legacy_rows(state, settings), tensors["out"]
+    inputs = (tensors["x"], tensors["t"], tensors["y"])
+    error = {}
+    for order in ("new", "legacy"):
+        (tmp_path / order).mkdir()
+        model = imported(legacy, settings, tmp_path / order, attention_order=order)
+        error[order] = (model(*inputs) - out).abs().max() / out.abs().max()
+    assert error["legacy"] <= 1e-4 < 1e-3 < error["new"]
+    record = json.loads((tmp_path / "legacy/out/train.json").read_text())
+    assert record["settings"]["backbone"]["attention_order"] == "heads_first"
+
+
+def test_the_order_of_adms_attention_is_asked_for(tmp_path):
+    state, settings, _ = released("adm_class_none")
+    message = refused(state, settings, tmp_path)
+    assert "--attention-order: needed" in message
+    assert "accepted: new (made with use_new_attention_order=True" in message
+    told = settings.backbone.plain() | {"attention_order": "heads_first"}
+    told = settings_of(told, ROUTINGS["none"])
+    message = refused(state, told, tmp_path, attention_order="new")
+    assert "--attention-order says 'qkv_first', --settings says 'heads_first'" in message
+    stored = {"model": state, "args": {"use_new_attention_order": True}}
+    assert "--settings says 'heads_first'" in refused(stored, told, tmp_path)
+    imported(state, told, tmp_path)
+    state, settings, _ = released("dit_class_none")
+    (tmp_path / "dit").mkdir()
+    message = refused(state, settings, tmp_path / "dit", attention_order="new")
+    assert "of ADM only, not of 'dit'" in message
+
+
+@pytest.mark.parametrize("kind", [dict, argparse.Namespace])
+def test_the_order_is_taken_from_a_stored_configuration(kind, tmp_path):
+    state, settings, _ = released("adm_class_none")
+    stored = {"ema": state, "args": kind(use_new_attention_order=False, lr=1e-4)}
+    imported(stored, settings, tmp_path)
+    record = json.loads((tmp_path / "out/train.json").read_text())
+    assert record["settings"]["backbone"]["attention_order"] == "heads_first"
 
 
 @pytest.mark.parametrize(
@@ -309,9 +364,10 @@ def test_official_adm_has_no_null_class(tmp_path):
         (lambda state: {"pos_embed": state["pos_embed"].double()}, "is of torch.float64"),
         (lambda state: {"pos_embed": state["pos_embed"] / 0}, "not finite"),
         (lambda state: {"pos_embed": state["pos_embed"].to_sparse()}, "'pos_embed' is no tensor"),
+        (lambda state: {"pos_embed": 5}, "'pos_embed' is no tensor; the network has one"),
         (lambda state: {"module.pos_embed": state["pos_embed"]}, "'pos_embed' twice"),
-        (lambda state: {5: state["pos_embed"]}, "5 is no tensor"),
-        (lambda state: {"note": "trained"}, "'note' is no tensor"),
+        (lambda state: {5: state["pos_embed"]}, "5 is no name"),
+        (lambda state: {"extra": state["pos_embed"]}, "1 unexpected (extra)"),
     ],
 )
 def test_values_that_are_no_weights(change, message, tmp_path):
@@ -325,6 +381,7 @@ def test_values_that_are_no_weights(change, message, tmp_path):
         ([torch.zeros(1)], "holds a list"),
         ({}, "holds no tensors"),
         ({"ema": {}}, "ema: holds no tensors"),
+        ({"state_dict": {}}, "holds no tensors (found: state_dict)"),
         ({"ema": {}, "args": Path("x")}, "holds a pickled object of pathlib"),
         ({"ema": {}, "do": print}, "holds a pickled object of print"),
     ],
@@ -382,6 +439,21 @@ def test_the_step_is_in_the_file_name_or_has_to_be_told(tmp_path):
             import_checkpoint(source, settings, taken, run="a-run", step=7_000_000)
     with pytest.raises(Refusal, match="--step -1: accepted: 0 or more"):
         import_checkpoint(source, settings, tmp_path / "new", run="a-run", step=-1)
+
+
+def test_what_is_no_weight_is_left_out_and_named(tmp_path, capsys):
+    state, settings, _ = released("dit_class_dtr")
+    content = {"ema": state | {"step": 3, "decay": 0.9}, "opt": {}, "epoch": 7}
+    torch.save(content, tmp_path / "0400000.pt")
+    arguments = ["--source", str(tmp_path / "0400000.pt"), "--run", "theirs"]
+    arguments += ["--settings", canonical_json(settings.plain()), "--out", str(tmp_path / "out")]
+    assert main(["import-checkpoint", *arguments]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("0400000.pt: not read: opt, epoch, step, decay")
+    model = load_model(tmp_path / "out")[0]
+    assert torch.equal(model.pos_embed, state["pos_embed"])
+    torch.save(state, tmp_path / "0400001.pt")
+    assert import_checkpoint(tmp_path / "0400001.pt", settings, tmp_path / "new", run="a") == []
 
 
 @pytest.fixture

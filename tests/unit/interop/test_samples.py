@@ -43,11 +43,29 @@ def test_shards_are_joined_in_order(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["samples.npz"]
 
 
-def test_captions_are_left_out(tmp_path):
-    path = shard(tmp_path / "0.npz", 2, captions=np.array(["a red three", "a blue seven"]))
+def streamed(path, name: str) -> np.ndarray:
+    """One array as ADM's reader takes it from the archive: header first, then as many bytes."""
+    with zipfile.ZipFile(path) as archive:
+        assert f"{name}.npy" in archive.namelist()
+        with archive.open(f"{name}.npy") as stream:
+            assert np.lib.format.read_magic(stream) == (1, 0)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            assert not fortran and not dtype.hasobject
+            return np.frombuffer(stream.read(), dtype).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"captions": np.array(["a red three", "a blue seven"])}, {"labels": [7, 3]}]
+)
+def test_both_arrays_are_there_whatever_the_samples_were_told(told, tmp_path):
+    path = shard(tmp_path / "0.npz", 2, **told)
     export_samples([path], tmp_path / "out.npz")
+    assert np.array_equal(streamed(tmp_path / "out.npz", "arr_0"), np.load(path)["arr_0"])
+    labels = streamed(tmp_path / "out.npz", "arr_1")
+    assert labels.dtype == np.int64
+    assert labels.tolist() == told.get("labels", [0, 0])
     with np.load(tmp_path / "out.npz") as joined:
-        assert set(joined) == {"arr_0"}
+        assert set(joined) == {"arr_0", "arr_1"}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +75,7 @@ def test_captions_are_left_out(tmp_path):
         ({}, "labels in some files only"),
         ({"labels": np.zeros(3, int)}, "labels: int64 [3]; accepted: one integer for each image"),
         ({"labels": np.zeros(2)}, "labels: float64 [2]"),
+        ({"lost": np.array(1)}, "images that diverged in sampling: 1; accepted: none"),
         ({"arr_0": np.zeros((2, 4, 4, 3))}, "arr_0: float64 [2, 4, 4, 3]; accepted: uint8"),
         ({"arr_0": np.zeros((2, 3, 4, 4), np.uint8)}, "arr_0: uint8 [2, 3, 4, 4]"),
         ({"arr_0": np.array([None])}, "not readable as npz"),

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from dtr.assets.extractor import DigitsCNN, extract, load_extractor
+from dtr.cli import main
 from dtr.config.stages import Protocol
 from dtr.data.datasets import ImageDataset
 from dtr.metrics import measure as measuring
@@ -246,6 +247,80 @@ def test_samples_that_diverged_are_not_measured(assets):
     np.savez(root / "lost.npz", lost=np.array(2), **np.load(root / "shard-0.npz"))
     with pytest.raises(Refusal, match=r"lost\.npz: 2 of \d+ images diverged in sampling"):
         sample_features(root / "lost.npz", extractor, root / "out")
+
+
+@pytest.fixture
+def measured(assets, capsys):
+    """Runs `measure` on the two sample files; options are replaced, or left out where None."""
+    root, extractor, dataset = assets
+    write_reference_features(dataset, extractor, root / "reference.npz")
+    (root / "model").mkdir()
+    train = {"run": "a-run", "seed": 0, "step": 5, "status": "ok", "reason": None}
+    (root / "model" / "train.json").write_text(json.dumps(train))
+    out = root / "record.json"
+
+    def run(**changes):
+        options = {
+            "model": [root / "model"], "samples": [root / "shard-0.npz", root / "shard-1.npz"],
+            "extractor": [extractor], "features": [root / "features"],
+            "real": [root / "reference.npz"], "slot": ["unconditional"], "bootstrap": [2],
+            "protocol": [json.dumps(PROTOCOL.plain())],
+        } | changes  # fmt: skip
+        arguments = ["measure", "--out", str(out)]
+        for name, values in options.items():
+            arguments += [] if values is None else [f"--{name}", *map(str, values)]
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = ended.code
+        return status, capsys.readouterr().err.splitlines(), out
+
+    return run
+
+
+def test_the_verb_measures_and_says_nothing(measured):
+    status, said, out = measured()
+    record = json.loads(out.read_text())
+    assert (status, said, record["status"]) == (0, [], "ok")
+    assert record["metrics"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": None}, "--samples: given without --model, which measures real images alone"),
+        ({"model": None, "samples": None}, "--extractor: given without --model"),
+        ({"model": None, "samples": None, "extractor": None}, "--features: given without --model"),
+        ({"samples": None}, "--samples: missing; needed to measure the samples of a --model"),
+        ({"extractor": None}, "--extractor: missing; needed"),
+        ({"features": None}, "--features: missing; needed"),
+        ({"extractor": ["x/other-cnn"]}, "x/other-cnn: the protocol names 'digits-cnn'; accepted"),
+        ({"extractor": ["x/digits-cnn"]}, "x/digits-cnn/record.json: no such file"),
+        ({"samples": ["x.npz"]}, "x.npz: no such file"),
+        ({"real": ["x.npz"]}, "x.npz: no such file"),
+        ({"model": ["x"]}, "x/train.json: no such file"),
+        ({"bootstrap": [0]}, "--bootstrap: 0; accepted: an integer of 1 or more"),
+        ({"threads": [0]}, "--threads: 0; accepted: an integer of 1 or more"),
+    ],
+)
+def test_options_that_contradict_each_other_write_no_record(changes, message, measured):
+    status, said, out = measured(**changes)
+    assert status == 2
+    (line,) = said
+    assert message in line
+    assert not out.exists()
+
+
+def test_a_failed_measurement_is_recorded_and_said(measured, assets):
+    root, _, _ = assets
+    np.savez(root / "wide.npz", arr_0=np.zeros((120, 24, 40, 3), np.uint8))
+    status, said, out = measured(samples=[root / "wide.npz"])
+    record = json.loads(out.read_text())
+    assert (status, record["status"], record["metrics"]) == (0, "failed", [])
+    (line,) = said
+    assert "wide.npz: images of 24 x 40 pixels; the extractor accepts 32 x 32 or 16 x 16" in line
+    assert record["reason"] in line
+    assert line.startswith("dtr measure: failed: ")
 
 
 def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):

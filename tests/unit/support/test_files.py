@@ -51,6 +51,16 @@ def test_content_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace"]
 
 
+def test_places_that_cannot_be_read_or_written_are_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("{}")
+    for path in (tmp_path, tmp_path / "file" / "record.json"):
+        with pytest.raises(Refusal, match=f"{path}: cannot be written"):
+            write_json(path, {})
+        with pytest.raises(Refusal, match=f"{path}: not readable"):
+            read_json(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 KILLED_WRITER = """
 import sys, time
 from dtr.support.files import replacing
