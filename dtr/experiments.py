@@ -70,6 +70,10 @@ class Choice(BaseModel):
     def _bare_name(cls, value: Any) -> Any:
         return {"type": value} if isinstance(value, str) else value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
     @property
     def constants(self) -> dict[str, Any]:
         """The constants by name, as its row gives them."""

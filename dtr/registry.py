@@ -165,10 +165,15 @@ def settings_of(family: Family) -> Any:
         PartSettings,
         PlainValidator(outside),
         PlainSerializer(lambda part, info: part.model_dump(**_options(info))),
-        WithJsonSchema({"type": "object", "properties": {"type": {"type": "string"}}}),
+        WithJsonSchema(_outside_schema(list(tags))),
         Tag("=outside"),
     ]
     return Annotated[Union[*ours, others], Discriminator(tag)]
+
+
+def _outside_schema(ours: list[str]) -> dict[str, Any]:
+    name = {"type": "string", "not": {"enum": ours}}
+    return {"type": "object", "properties": {"type": name}, "required": ["type"]}
 
 
 def _options(info: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ This module must stay free of torch: Snakemake reads it in every job.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from dtr.config.stages import DiffusionSettings, OptimisationSettings
-from dtr.experiments import BACKBONES, FIGURES, SLOTS, TABLES, Run
+from dtr.experiments import FIGURES, SLOTS, TABLES, Run
 from dtr.registry import settings_of
 from dtr.routing import Beta
 from dtr.support.settings import Count, Name, Positive, Settings
@@ -24,18 +24,6 @@ class SlotSettings(Settings):
     num_classes: Count = 1
     steps: Count  # stands for the paper's iterations of this slot
     batch_size: Count | None = None  # None: that of `training`
-
-
-def _with_families(sizes: Any) -> Any:
-    """The paper's presets know what kind of network they are; others have to say it."""
-    if not isinstance(sizes, dict):
-        return sizes
-    return {
-        name: {"type": BACKBONES[name].family} | size
-        if name in BACKBONES and isinstance(size, dict)
-        else size
-        for name, size in sizes.items()
-    }
 
 
 class RoutingDefaults(Settings):
@@ -121,7 +109,7 @@ class Scale(Settings):
     extractors: dict[Name, settings_of("extractor")]
     text_encoders: dict[Name, settings_of("text_encoder")] = Field(default_factory=dict)
     slots: dict[Literal[tuple(SLOTS)], SlotSettings]
-    backbones: Annotated[dict[str, settings_of("backbone")], BeforeValidator(_with_families)]
+    backbones: dict[str, settings_of("backbone")]
     routing: RoutingDefaults
     weighting: dict[str, dict[str, Any]] = Field(default_factory=dict)  # constants, by weighting
     diffusion: DiffusionSettings
