@@ -1,0 +1,84 @@
+"""What docs/own-method.md shows works as it stands there."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from dtr.config.checks import load_scale
+from dtr.config.resolve import run_settings
+from dtr.data.datasets import ImageDataset, prepare_dataset
+from dtr.diffusion import Diffusion
+from dtr.planning.runs import all_runs
+from dtr.registry import settings_of
+from dtr.routing import build_masks
+from dtr.support.errors import Refusal
+from dtr.support.settings import parse
+from dtr.weighting import build_weighting
+
+
+@pytest.fixture(scope="module")
+def blocks(root) -> dict[str, list[str]]:
+    """Code of the page by language, in order."""
+    text = (root / "docs/own-method.md").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {}
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL):
+        found.setdefault(language, []).append(code)
+    return found
+
+
+@pytest.fixture
+def project(blocks, tmp_path, monkeypatch):
+    """A working directory with the three parts of the page."""
+    (tmp_path / "methods").mkdir()
+    for name, code in zip(("checker", "soft", "photos"), blocks["python"], strict=True):
+        (tmp_path / f"methods/{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scale_with(grid, blocks, **changes):
+    (run,) = yaml.safe_load(blocks["yaml"][0])["extra_runs"]
+    return load_scale(grid | {"extra_runs": [run | changes]}, source="mine.yaml")
+
+
+def test_the_routing(project, blocks, grid):
+    scale = scale_with(grid, blocks)
+    run = all_runs(scale)["ffhq256-b2-checker"]
+    settings = run_settings(scale, run, 0)
+    assert settings.routing.model_dump()["width"] == 9
+    masks = build_masks(settings.routing, 4, 1000, 72)
+    assert masks.shape == (1, 1000, 72)
+    assert masks.mean() == pytest.approx(0.5)
+
+
+def test_a_wrong_constant_is_refused_by_name(project, blocks, grid):
+    with pytest.raises(Refusal, match=r"extra_runs.0.*width = 0") as refused:
+        scale_with(grid, blocks, routing={"type": "methods/checker.py:table", "width": 0})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_the_weighting(project, blocks, grid):
+    own = {"type": "methods/soft.py:SoftSNR", "power": 0.25}
+    scale = scale_with(grid, blocks, weighting=own)
+    settings = run_settings(scale, all_runs(scale)["ffhq256-b2-checker"], 0)
+    snr = Diffusion.from_settings(settings.diffusion).snr()
+    np.testing.assert_array_equal(
+        build_weighting(settings.weighting, snr).tables["weights"], snr**-0.25
+    )
+
+
+def test_the_source(project, blocks, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        Image.new("L", (20, 30), 40 * number).save(folder / f"{number}.png")
+    own = {"type": "methods/photos.py:photos", "folder": str(folder)}
+    own |= {"resolution": 16, "mirror": True, "num_test": 2}
+    settings = parse(settings_of("source"), own, source="test")
+    prepare_dataset("photos", settings, tmp_path / "data")
+    dataset = ImageDataset.open(tmp_path / "data/manifest.json")
+    assert dataset.images.shape == (6, 16, 16, 3)
+    assert [len(dataset.positions(split)) for split in ("train", "test")] == [4, 2]
