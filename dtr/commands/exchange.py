@@ -84,9 +84,9 @@ def measure_images(args: argparse.Namespace) -> None:
     )
     row = "{:<28}{:>8}{:>12}{:>12}{:>12}  {}".format
     print(row("metric", "n", "value", "low", "high", "better"))
-    for metric in record["metrics"]:
-        values = (f"{metric[key]:.5g}" for key in ("value", "low", "high"))
-        print(row(metric["name"], metric["n"], *values, metric["direction"]))
-    print(f"{record['real_n']} real images; KID draws {record['settings']['kid_subset']} at once")
-    if protocol is not None and protocol.n_samples != record["n"]:
+    for metric in record.metrics:
+        values = (f"{value:.5g}" for value in (metric.value, metric.low, metric.high))
+        print(row(metric.name, metric.n, *values, metric.direction))
+    print(f"{record.real_n} real images; KID draws {record.settings['kid_subset']} at once")
+    if protocol is not None and protocol.n_samples != record.n:
         print(f"the protocol's n_samples is {protocol.n_samples}: FID of other n is no comparison")

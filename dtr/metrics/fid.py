@@ -1,4 +1,4 @@
-"""Frechet distance between the Gaussians fitted to generated and real features (METHODS 8.1-8.3).
+"""Frechet distance between the Gaussians fitted to generated and real features.
 
 torch-fidelity is the engine; clean-fid's implementation is a second opinion on the same features.
 Means, covariances and roots are float64: in float32 the value depends on how images were batched.

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,8 +10,9 @@ from dtr.config.stages import Protocol
 from dtr.metrics.features import Features, extractor_hash, load_features, same_extractor
 from dtr.metrics.measure import MetricSettings, measure
 from dtr.records.provenance import provenance
+from dtr.records.schema import ImagesRecord, write_record
 from dtr.support.errors import Refusal
-from dtr.support.files import read_npz, write_json
+from dtr.support.files import read_npz
 
 MODES = ("RGB", "L")  # of image files; in others an alpha channel or a palette would be lost
 
@@ -83,7 +83,7 @@ def measure_images(
     n: int | None = None,
     protocol: Protocol | None = None,
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> ImagesRecord:
     """Write, and return, the metrics of `images` against the feature file `real` as one JSON.
 
     Metrics are counted as the protocol does, except that n is the number of images, not its
@@ -100,29 +100,29 @@ def measure_images(
             f"--extractor {extractor}: the protocol names {protocol.extractor!r}; accepted: a "
             "folder called so"
         )
-    reference = load_features([real])
+    known = load_features([real])
     pixels = read_images(images, n)
     network = load_extractor(extractor, device)
     weights = extractor_hash(extractor)
     generated = Features(**extract(network, pixels, source=images), labels=None, extractor=weights)
-    same_extractor(reference, generated, where=real)
+    same_extractor(known, generated, where=real)
     told = {} if protocol is None else protocol.plain()
     kept = {key: told[key] for key in MetricSettings.model_fields if key in told}
     settings = MetricSettings(**kept | {"extractor": name, "n_samples": len(pixels)})
-    subset = min(settings.kid_subset, len(pixels), len(reference))
+    subset = min(settings.kid_subset, len(pixels), len(known))
     settings = settings.model_copy(update={"kid_subset": subset})
-    record = {
-        "images": str(images),
-        "images_sha256": hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest(),
-        "n": len(pixels),
-        "size": list(pixels.shape[1:3]),
-        "real": str(real),
-        "real_n": len(reference),
-        "extractor_sha256": weights,
-        "settings": settings.plain(),
-        "metrics": measure(generated, reference, settings, bootstrap=bootstrap),
-        "provenance": provenance(device),
-        "wall_seconds": time.perf_counter() - started,
-    }
-    write_json(out, record)
+    record = ImagesRecord(
+        images=str(images),
+        images_sha256=hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest(),
+        n=len(pixels),
+        size=pixels.shape[1:3],
+        real=str(real),
+        real_n=len(known),
+        extractor_sha256=weights,
+        settings=settings.plain(),
+        metrics=measure(generated, known, settings, bootstrap=bootstrap),
+        provenance=provenance(device),
+        wall_seconds=time.perf_counter() - started,
+    )
+    write_record(out, record)
     return record

@@ -1,4 +1,4 @@
-"""Inception score: exp of the mean KL divergence of p(class | image) from p(class) (METHODS 8.1).
+"""Inception score: exp of the mean KL divergence of p(class | image) from p(class).
 
 The class probabilities are those of the extractor's own classes, so its maximum is their number.
 """

@@ -1,4 +1,4 @@
-"""Kernel distance KID: unbiased squared MMD with the kernel (x.y / d + 1)^3 (METHODS 8.2)."""
+"""Kernel distance KID: unbiased squared MMD with the kernel (x.y / d + 1)^3."""
 
 import numpy as np
 

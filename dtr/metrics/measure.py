@@ -31,9 +31,9 @@ DIRECTIONS = {
 }
 # What low and high mean, for the footnotes of tables.
 INTERVALS = {
-    "fid": "95 % bootstrap over the generated images, recentred; reference fixed",
-    "fid-clean": "95 % bootstrap over the generated images, recentred; reference fixed",
-    "kid": "95 % bootstrap over the generated images, recentred; reference fixed",
+    "fid": "95 % bootstrap over the generated images, recentred; real images fixed",
+    "fid-clean": "95 % bootstrap over the generated images, recentred; real images fixed",
+    "kid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "inception_score": "95 % bootstrap over the generated images, recentred",
     "precision": "95 % Wilson over the generated images; real manifold fixed",
     "recall": "95 % Wilson over the real images; generated manifold fixed",
@@ -53,25 +53,25 @@ class MetricSettings(Settings):
 
 
 def measure_files(
-    shards: Sequence[Path], reference: Path, protocol: Protocol, *, bootstrap: int
+    shards: Sequence[Path], real_file: Path, protocol: Protocol, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     """The `metrics` list of the samples in several feature files, in the order of their shards.
 
     Without guidance in the protocol the model was told no class, so none can be recognised.
     """
-    generated, real = load_features(shards), load_features([reference])
+    generated, real = load_features(shards), load_features([real_file])
     same_extractor(generated, real, where=shards[0])
     if protocol.guidance is None:
         generated = replace(generated, labels=None)
     return measure(generated, real, protocol, bootstrap=bootstrap)
 
 
-def measure_real(reference: Path, protocol: Protocol, *, bootstrap: int) -> list[dict[str, Any]]:
+def measure_real(real_file: Path, protocol: Protocol, *, bootstrap: int) -> list[dict[str, Any]]:
     """The floor: n_samples real images measured as if generated, against the other real ones."""
-    features = load_features([reference])
+    features = load_features([real_file])
     if len(features) <= protocol.n_samples:
         raise Refusal(
-            f"{reference}: {len(features)} real images; the real-against-real control needs "
+            f"{real_file}: {len(features)} real images; the real-against-real control needs "
             f"more than n_samples = {protocol.n_samples}"
         )
     order = generator(protocol.seed, "real control").permutation(len(features))

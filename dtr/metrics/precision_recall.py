@@ -1,4 +1,4 @@
-"""Improved precision and recall with k-nearest-neighbour manifolds (METHODS 8.1, 8.2).
+"""Improved precision and recall with k-nearest-neighbour manifolds.
 
 Precision: share of generated samples inside the manifold of the real ones (fidelity). Recall: share
 of real samples inside the manifold of the generated ones (coverage). Swapping the two sets swaps

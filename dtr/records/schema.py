@@ -96,6 +96,20 @@ class MetricsRecord(Record):
     metrics: list[Measure] = []
 
 
+class ImagesRecord(Record):
+    """The metrics of images from elsewhere, without a model."""
+
+    images: str
+    images_sha256: str  # of the pixels
+    n: int
+    size: tuple[int, int]  # height and width
+    real: str
+    real_n: int
+    extractor_sha256: str
+    settings: dict[str, Any]
+    metrics: list[Measure]
+
+
 class BlockCka(BaseModel):
     """CKA between all pairs of timesteps in one block; null where nothing varies."""
 
