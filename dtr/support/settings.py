@@ -49,8 +49,11 @@ def parse(model: type[AnySettings], value: Any, *, source: str) -> AnySettings:
         text = None
     if (problem := _strange(value, "")) is not None:
         raise Refusal(f"{source}: {problem}")
+    text = json.dumps(value) if text is None else text
     try:
-        return TypeAdapter(model).validate_json(json.dumps(value) if text is None else text)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return model.model_validate_json(text)  # a model has its validator already
+        return TypeAdapter(model).validate_json(text)
     except ValidationError as error:
         raise Refusal(f"{source}: {_explain(error, value)}") from None
 

@@ -14,6 +14,7 @@ rule train_autoencoder:
     params:
         settings=autoencoder_settings,
         revision=REVISIONS["autoencoder"],
+        part=autoencoder_part,
         folder=subpath(output.record, parent=True),
     shell:
         "python -m dtr train-autoencoder --settings {params.settings:q} --data {input.data:q}"
@@ -33,6 +34,7 @@ rule train_extractor:
     params:
         settings=extractor_settings,
         revision=REVISIONS["extractor"],
+        part=extractor_part,
         folder=subpath(output.record, parent=True),
     shell:
         "python -m dtr train-extractor --settings {params.settings:q} --data {input.data:q}"

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 
 from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
@@ -148,19 +149,31 @@ def extractor_data(wildcards) -> str:
     return PLACES.dataset(SCALE.extractors[wildcards.extractor].dataset)
 
 
+@cache
+def settings_of_run(run: str, seed: str):
+    return run_settings(SCALE, RUNS[run], int(seed))
+
+
 def train_settings(wildcards) -> str:
-    return as_json(run_settings(SCALE, RUNS[wildcards.run], int(wildcards.seed)))
+    return as_json(settings_of_run(wildcards.run, wildcards.seed))
 
 
 def train_parts(wildcards) -> str:
     """Hashes of the files of parts from outside, so that an edit is looked at."""
-    settings = run_settings(SCALE, RUNS[wildcards.run], int(wildcards.seed))
-    return canonical_json(outside_sources(settings))
+    return canonical_json(outside_sources(settings_of_run(wildcards.run, wildcards.seed)))
 
 
-def part_of(family: str, settings) -> str:
-    """The same of one part that is not a run's."""
-    return part_source(family, settings.type) or "ours"
+def dataset_part(wildcards) -> str | None:
+    """The same of a source of images; None for ours."""
+    return part_source("source", SCALE.datasets[wildcards.dataset].type)
+
+
+def autoencoder_part(wildcards) -> str | None:
+    return part_source("autoencoder", SCALE.autoencoders[wildcards.autoencoder].type)
+
+
+def extractor_part(wildcards) -> str | None:
+    return part_source("extractor", SCALE.extractors[wildcards.extractor].type)
 
 
 def training_data(wildcards) -> str:

@@ -13,6 +13,7 @@ rule prepare_data:
     params:
         settings=dataset_settings,
         revision=REVISIONS["data"],
+        part=dataset_part,
         folder=subpath(output.manifest, parent=True),
     shell:
         "python -m dtr prepare-data --dataset {wildcards.dataset} --settings {params.settings:q}"
