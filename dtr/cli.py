@@ -78,6 +78,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset or of cached latents"},
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
+    "force": {"action": "store_true", "help": "also where nobody can tell whether it is gone"},
     "features": {"type": Path, "help": "folder in which features of the samples are kept"},
     "images": {"type": int, "default": 2048, "help": "how many; a multiple of --batch-size"},
     "pairs": {"type": int, "default": 20, "help": "steps with DTR, each beside one without"},
@@ -151,5 +152,5 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ("claims", report.claims, "settings"),
     ("settings", scale.settings, "scale"),
     ("schema", scale.schema, ""),
-    ("unlock", cluster.unlock, ""),
+    ("unlock", cluster.unlock, "force"),
 )

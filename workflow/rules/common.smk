@@ -4,6 +4,7 @@ import os
 import re
 import sys
 
+from dtr.commands.cluster import note_snakemake
 from dtr.planning import evaluations, runs as planning
 from dtr.config.scale import load_scale
 from dtr.experiments import FIGURES, TABLES
@@ -16,6 +17,9 @@ try:
     SCALE = load_scale(config, source=" + ".join(map(str, workflow.configfiles)))
 except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
+
+if workflow.is_main_process:
+    note_snakemake()  # before Snakemake locks the folder, for whoever finds the lock
 
 RUNS = planning.selected_runs(SCALE)
 MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
