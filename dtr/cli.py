@@ -114,6 +114,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "data": {**_REQUIRED_PATH, "help": "manifest.json of a prepared dataset or of cached latents"},
     "device": {"default": "cpu", "choices": ("cpu", "cuda")},
     "extractor": {**_REQUIRED_PATH, "help": "folder of the trained extractor"},
+    "force": {"action": "store_true", "help": "also where nobody can tell whether it is gone"},
     "features": {"type": Path, "help": "folder in which features of the samples are kept"},
     "measure-images images": {**_REQUIRED_PATH, "help": "an npz with arr_0, or a folder of images"},
     "n": {"type": at_least(1), "help": "how many of the images, the first ones; otherwise all"},
@@ -206,5 +207,5 @@ VERBS: tuple[tuple[str, Callable[[argparse.Namespace], None], str], ...] = (
     ("claims", report.claims, "settings"),
     ("settings", scale.settings, "scale"),
     ("schema", scale.schema, ""),
-    ("unlock", cluster.unlock, ""),
+    ("unlock", cluster.unlock, "force"),
 )

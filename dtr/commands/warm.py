@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 VARIABLE = "DTR_WARM"  # path of the socket, for the jobs
@@ -33,6 +34,7 @@ PRELOADED = (
 )
 POLL_SECONDS = 0.2  # between looks at whether the command has ended
 LOST = 1  # exit status of a job whose process was killed
+LONGEST = 103  # bytes of a socket's path; Linux takes 107, macOS less
 
 Main = Callable[[Sequence[str]], int]
 
@@ -43,8 +45,13 @@ def run_warm(command: Sequence[str], main: Main) -> int:
         print(f"dtr warm: {' '.join(command[:1]) or 'no command'}: not found", file=sys.stderr)
         return 127
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
-        address = str(Path(folder) / "socket")
-        listener.bind(address)
+        address = str(Path(folder).absolute() / "socket")
+        try:
+            with _within_reach(address) as short:
+                listener.bind(short)
+        except OSError as error:
+            print(f"dtr warm: {folder}: no socket can be made ({error})", file=sys.stderr)
+            return LOST
         listener.listen(64)
         listener.settimeout(POLL_SECONDS)
         # A Ctrl-C reaches the command and the jobs by themselves; this process ends after them.
@@ -71,6 +78,17 @@ def run_warm(command: Sequence[str], main: Main) -> int:
         for child in children:
             os.waitpid(child, 0)
         return process.returncode
+
+
+@contextmanager
+def _within_reach(address: str) -> Iterator[str]:
+    """A path of the socket that the system takes; a long one is reached from its folder."""
+    if len(os.fsencode(address)) <= LONGEST:
+        yield address
+        return
+    folder, name = os.path.split(address)
+    with chdir(folder):
+        yield name
 
 
 def _start_job(listener: socket.socket, connection: socket.socket, interrupt, main: Main) -> int:
@@ -115,7 +133,8 @@ def run_in_warm_process(address: str, arguments: Sequence[str]) -> int | None:
     """Have a job done by the process that listens at `address`; None if there is none."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(address)
+            with _within_reach(address) as short:
+                connection.connect(short)
         except OSError:
             return None
         environment = {name: value for name, value in os.environ.items() if name != VARIABLE}

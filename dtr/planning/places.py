@@ -12,6 +12,11 @@ ASSET = ("weights.safetensors", "record.json")  # of an autoencoder or extractor
 WEIGHTS = {record: weights for weights, record in (MODEL, ASSET)}
 
 
+def file_name(backbone: str) -> str:
+    """How a network is called in the name of a file: DiT-S-2 for DiT-S/2."""
+    return backbone.replace("/", "-")
+
+
 class Places(NamedTuple):
     """The places below the results folder of one scale, all as text with forward slashes."""
 
@@ -90,7 +95,7 @@ class Places(NamedTuple):
 
     def throughput(self, backbone: str) -> str:
         """Record of the training speed of one of the paper's sizes."""
-        return f"{self.results}/analysis/throughput/{backbone.replace('/', '-')}.json"
+        return f"{self.results}/analysis/throughput/{file_name(backbone)}.json"
 
     def table(self, name: str) -> str:
         """A table of the paper; Markdown and LaTeX lie beside it."""

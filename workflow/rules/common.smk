@@ -6,11 +6,12 @@ import shlex
 import sys
 from functools import cache
 
+from dtr.commands.cluster import note_snakemake
 from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
 from dtr.config.stages import REVISIONS, outside_sources
 from dtr.experiments import FIGURES, TABLES, TIMED
-from dtr.planning import evaluations, runs, targets
+from dtr.planning import evaluations, places, runs, targets
 from dtr.planning.places import Places, models_of
 from dtr.registry import part_source
 from dtr.support.errors import Refusal
@@ -30,6 +31,9 @@ try:
 except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
+if workflow.is_main_process:
+    note_snakemake()  # before Snakemake locks the folder, for whoever finds the lock
+
 PLACES = Places(SCALE.results)
 RUNS = runs.selected_runs(SCALE)
 MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
@@ -46,7 +50,7 @@ wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
-    size="|".join(size.replace("/", "-") for size in TIMED),
+    size="|".join(map(places.file_name, TIMED)),
     table="|".join(TABLES),
     figure="|".join(FIGURES),
     protocol="|".join(map(re.escape, PROTOCOLS)),
@@ -200,7 +204,7 @@ def final_record(wildcards) -> str:
 
 
 def timed_backbone(wildcards) -> str:
-    return next(size for size in TIMED if size.replace("/", "-") == wildcards.size)
+    return next(size for size in TIMED if places.file_name(size) == wildcards.size)
 
 
 def target_records(wildcards) -> list[str]:

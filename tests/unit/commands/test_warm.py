@@ -100,3 +100,37 @@ def test_an_unknown_command_is_one_line(root):
     answer = subprocess.run([*WARM, "no-such-command"], capture_output=True, text=True, cwd=root)
     assert answer.returncode == 127
     assert answer.stderr == "dtr warm: no-such-command: not found\n"
+
+
+@pytest.mark.parametrize("length", [60, 200])
+def test_jobs_are_warm_below_a_temporary_folder_of_any_length(length, root, tmp_path):
+    """The path of a socket may have 107 bytes."""
+    temporary = tmp_path / ("n" * length) / ("o" * length)
+    temporary.mkdir(parents=True)
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in" / "torch.py").write_text("raise ImportError('imported again')")
+    job = f"PYTHONPATH=stand-in:$PYTHONPATH {JOB} throughput --backbone none --out x.json"
+    answer = subprocess.run(
+        [*WARM, "bash", "-c", f"echo $DTR_WARM; {job}"],
+        env=os.environ | {"PYTHONPATH": str(root), "TMPDIR": str(temporary)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert str(temporary) in answer.stdout
+    (line,) = answer.stderr.splitlines()
+    assert "backbone 'none': unknown" in line
+
+
+def test_a_missing_temporary_folder_is_replaced(root, tmp_path):
+    answer = subprocess.run(
+        [*WARM, "bash", "-c", f"{JOB} --version"],
+        env=os.environ | {"PYTHONPATH": str(root), "TMPDIR": str(tmp_path / "absent")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
