@@ -56,8 +56,8 @@ class EvaluationSettings(Settings):
     kid_subset: Count
     inception_split: Count
     bootstrap: Count
-    batch_size: Count  # images sampled at once; does not change them
-    shard_size: Count  # images per sample file; does not change them
+    batch_size: Count  # images sampled at once; changes them by rounding only
+    shard_size: Count  # images per sample file; changes them by rounding only
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:

@@ -16,7 +16,9 @@ def precision_recall(
     """(precision, recall) by torch-fidelity of features [n, d] and [m, d].
 
     A sample's ball reaches to its `neighbours`-th nearest neighbour, itself not counted. Distances
-    are float64: in float32 repeated samples are not at distance 0 of each other.
+    are float64: in float32 repeated samples are not at distance 0 of each other. ADM's evaluator
+    takes distances in float16, which blurs the edges of balls: on the same features its precision
+    was up to 0.0060 and its recall up to 0.0053 higher, never lower; with float32 it agreed.
     """
     import torch
     from torch_fidelity.metric_prc import (

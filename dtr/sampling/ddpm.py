@@ -1,7 +1,9 @@
 """Ancestral DDPM sampling over respaced steps, one random stream per image.
 
 Image i is a function of (weights, protocol, i): its label, its first noise and the noise of every
-step come from its own stream, so batch size, shard and device count do not matter.
+step come from its own stream. Batch size, shard and device count change it by rounding only: the
+order of float32 sums depends on the shape of a batch. Of 768,000 values of pixels drawn one by one,
+21 differed by 1 from those drawn together.
 """
 
 from collections.abc import Iterator

@@ -7,9 +7,11 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from dtr.backbones.build import build_backbone
 from dtr.backbones.saved import load_model
@@ -475,9 +477,15 @@ def test_the_verb_imports_a_run_of_a_scale(digits_checkpoint, scale, root, tmp_p
     assert main(["import-checkpoint", *arguments, "--scale", file, "--seed", "2"]) == 0
     record = json.loads((out / "train.json").read_text())
     assert (record["run"], record["seed"], record["step"]) == ("in256-l2-dtr-a4", 2, 1200)
-    content = protocol(scale, "class_conditional").plain() | {
-        "n_samples": 2, "sampling_steps": 2, "autoencoder": None,
-    }  # fmt: skip
+    content = protocol(scale, "class_conditional").plain()
+    content |= {"n_samples": 2, "sampling_steps": 2}
+    decoder = tmp_path / content["autoencoder"]
+    decoder.mkdir()
+    settings = scale.autoencoders[decoder.name]
+    save_file(build_autoencoder(settings).state_dict(), decoder / "weights.safetensors")
+    hashed = hash_file(decoder / "weights.safetensors")
+    known = {"settings": settings.plain(), "scale_factor": 1.0, "weights_sha256": hashed}
+    (decoder / "record.json").write_text(json.dumps(known))
     samples = tmp_path / "shard.npz"
     write_samples(
         [out],
@@ -487,8 +495,9 @@ def test_the_verb_imports_a_run_of_a_scale(digits_checkpoint, scale, root, tmp_p
         shard_size=2,
         batch_size=2,
         device="cpu",
+        autoencoder_folder=decoder,
     )
-    assert samples.exists()
+    assert np.load(samples)["arr_0"].shape == (2, 32, 32, 3)
 
 
 def test_the_verb_imports_with_settings(digits_checkpoint, scale, tmp_path, capsys):

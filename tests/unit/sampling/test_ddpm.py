@@ -56,7 +56,7 @@ def draw(indices, model=None, **changes):
     )
 
 
-def test_an_image_does_not_depend_on_its_batch():
+def test_an_image_depends_on_its_batch_by_rounding_only():
     together, labels = draw(range(6))
     for index in (0, 3, 5):
         alone, label = draw([index])
@@ -64,7 +64,7 @@ def test_an_image_does_not_depend_on_its_batch():
         assert label[0] == labels[index]
 
 
-def test_a_shard_does_not_depend_on_the_batch_size():
+def test_a_shard_depends_on_the_batch_size_by_rounding_only():
     options = {"shape": SHAPE, "device": "cpu", "title": "toy"}
     whole, labels = sample_shard(
         Spy(), PROCESS, protocol(), first=0, count=7, batch_size=7, **options
