@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones.adm import ADM
-from dtr.config.backbones import AdmSettings
-from dtr.config.stages import RoutingSettings
+from dtr.config.backbones import AdmSize, Inputs
+from dtr.routing import Unrouted, Windows
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -19,24 +19,26 @@ def released(name: str, **changes) -> tuple[ADM, dict[str, torch.Tensor], dict[s
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     settings = {
-        "family": "adm",
-        "input_size": int(metadata["image_size"]),
-        "in_channels": 3,
+        "type": "adm",
         "model_channels": int(metadata["model_channels"]),
         "channel_mult": list(ast.literal_eval(metadata["channel_mult"])),
         "num_res_blocks": int(metadata["num_res_blocks"]),
         "attention_downsampling": list(ast.literal_eval(metadata["attention_downsampling"])),
         "num_head_channels": int(metadata["num_head_channels"]),
         "dropout": 0.1,
-        "num_classes": int(metadata["num_classes"]),
-        "label_dropout": 0.0,
     }
-    routing = RoutingSettings(type="none")
+    inputs = Inputs(
+        input_size=int(metadata["image_size"]),
+        in_channels=3,
+        num_classes=int(metadata["num_classes"]),
+        label_dropout=0.0,
+    )
+    routing = Unrouted(type="none")
     if metadata["routing"] != "none":
-        routing = RoutingSettings(
+        routing = Windows(
             type=metadata["routing"], beta=float(metadata["beta"]), alpha=float(metadata["alpha"])
         )
-    model = ADM(AdmSettings(**(settings | changes)), routing, num_timesteps=1000).eval()
+    model = ADM(AdmSize(**(settings | changes)), inputs, routing, num_timesteps=1000).eval()
     state = {key[6:]: value for key, value in tensors.items() if key.startswith("state.")}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert unexpected == []

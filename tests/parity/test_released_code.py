@@ -8,18 +8,19 @@ import torch
 from safetensors import safe_open
 
 from dtr.backbones.build import build_backbone
-from dtr.config.backbones import DiTSettings
-from dtr.config.stages import DiffusionSettings, RoutingSettings, WeightingSettings
+from dtr.config.backbones import DiTSize, Inputs
+from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion
-from dtr.routing import dtr_masks
+from dtr.routing import Random, Unrouted, Windows, dtr_masks
 from dtr.sampling.ddpm import guided_output
-from dtr.weighting import build_weighting
+from dtr.training.core import TrainedWeighting
+from dtr.weighting import ANTUWSettings, MinSNRSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROUTINGS = {
-    "none": RoutingSettings(type="none"),
-    "dtr": RoutingSettings(type="dtr", beta=0.8, alpha=4.0),
-    "random": RoutingSettings(type="random", beta=0.8, seed=0),
+    "none": Unrouted(type="none"),
+    "dtr": Windows(type="dtr", beta=0.8, alpha=4.0),
+    "random": Random(type="random", beta=0.8, seed=0),
 }
 
 
@@ -35,18 +36,20 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def released_dit(name: str):
     tensors, metadata = read(name)
     conditional = metadata["num_classes"] != "1"
-    settings = DiTSettings(
-        family="dit",
-        input_size=int(metadata["input_size"]),
-        in_channels=4,
+    settings = DiTSize(
+        type="dit",
         patch_size=int(metadata["patch_size"]),
         width=int(metadata["hidden"]),
         depth=int(metadata["depth"]),
         heads=int(metadata["heads"]),
+    )
+    inputs = Inputs(
+        input_size=int(metadata["input_size"]),
+        in_channels=4,
         num_classes=int(metadata["num_classes"]),
         label_dropout=0.1 if conditional else 0.0,
     )
-    model = build_backbone(settings, ROUTINGS[metadata["routing"]]).eval()
+    model = build_backbone(settings, inputs, ROUTINGS[metadata["routing"]]).eval()
     state = {key[6:]: value for key, value in tensors.items() if key.startswith("state.")}
     if "masks" in tensors:
         state["routing.table"] = tensors["masks"].bool()

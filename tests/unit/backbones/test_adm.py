@@ -7,19 +7,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dtr.backbones.adm import ADM, WidthMasks
 from dtr.backbones.adm_blocks import AttentionBlock, ResBlock
-from dtr.config.backbones import AdmSettings
-from dtr.config.stages import RoutingSettings
-from dtr.routing import dtr_masks
+from dtr.backbones.build import build_backbone
+from dtr.config.backbones import AdmSize, Inputs
+from dtr.routing import Random, Unrouted, Windows, dtr_masks
 from dtr.support.errors import Refusal
-from dtr.support.settings import parse
+from dtr.support.settings import PartSettings, parse
 
-NONE = RoutingSettings(type="none")
-DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)
-RANDOM = RoutingSettings(type="random", beta=0.8, seed=0)
+NONE = Unrouted(type="none")
+DTR = Windows(type="dtr", beta=0.8, alpha=4.0)
+RANDOM = Random(type="random", beta=0.8, seed=0)
 SMALL = {
-    "family": "adm",
-    "input_size": 8,
-    "in_channels": 3,
+    "type": "adm",
     "model_channels": 16,
     "channel_mult": [1, 2],
     "num_res_blocks": 1,
@@ -27,25 +25,29 @@ SMALL = {
     "num_head_channels": 8,
     "dropout": 0.1,
     "norm_groups": 8,
-    "num_classes": 10,
-    "label_dropout": 0.1,
 }
+TOLD = {"input_size": 8, "in_channels": 3, "num_classes": 10, "label_dropout": 0.1}
 IMAGENET_64 = SMALL | {
-    "input_size": 64,
     "model_channels": 192,
     "channel_mult": [1, 2, 3, 4],
     "num_res_blocks": 3,
     "attention_downsampling": [2, 4, 8],
     "num_head_channels": 64,
     "norm_groups": 32,
-    "num_classes": 1000,
-    "label_dropout": 0.0,
 }
+IMAGENET_64_TOLD = TOLD | {"input_size": 64, "num_classes": 1000, "label_dropout": 0.0}
 
 
-def build(routing: RoutingSettings = NONE, **changes) -> ADM:
+def unet(size: dict, told: dict, routing: PartSettings, changes: dict) -> ADM:
+    """Each change goes to the size or to the inputs, whichever has a setting of its name."""
+    own = {name: value for name, value in changes.items() if name not in TOLD}
+    given = {name: value for name, value in changes.items() if name in TOLD}
+    return build_backbone(AdmSize(**(size | own)), Inputs(**(told | given)), routing)
+
+
+def build(routing: PartSettings = NONE, **changes) -> ADM:
     torch.manual_seed(0)
-    return ADM(AdmSettings(**(SMALL | changes)), routing, num_timesteps=1000).eval()
+    return unet(SMALL, TOLD, routing, changes).eval()
 
 
 def randomised(model):
@@ -63,9 +65,9 @@ def inputs(count: int = 3):
     return x, torch.tensor([0, 500, 999][:count]), torch.tensor([1, 10, 3][:count])
 
 
-def on_meta(routing: RoutingSettings = NONE, **changes) -> ADM:
+def on_meta(routing: PartSettings = NONE, **changes) -> ADM:
     with torch.device("meta"):
-        return ADM(AdmSettings(**(IMAGENET_64 | changes)), routing, num_timesteps=1000)
+        return unet(IMAGENET_64, IMAGENET_64_TOLD, routing, changes)
 
 
 @pytest.mark.parametrize("routing", [NONE, DTR, RANDOM], ids=lambda r: r.type)
@@ -75,9 +77,9 @@ def test_output_is_zero_at_initialisation(routing):
     assert output.abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", ["dtr", "random"])
-def test_beta_one_is_no_routing_bit_for_bit(kind):
-    full = randomised(build(RoutingSettings(type=kind, beta=1.0, alpha=4.0, seed=0)))
+@pytest.mark.parametrize("routing", [DTR, RANDOM], ids=lambda r: r.type)
+def test_beta_one_is_no_routing_bit_for_bit(routing):
+    full = randomised(build(routing.model_copy(update={"beta": 1.0})))
     assert torch.equal(full(*inputs()), randomised(build())(*inputs()))
 
 
@@ -290,14 +292,18 @@ def test_every_parameter_learns():
             {"attention_downsampling": [4]},
             r"attention_downsampling 4 is no level; levels: \[1, 2\]",
         ),
-        ({"input_size": 9}, "input_size 9 must be divisible by 2"),
         ({"model_channels": 15, "norm_groups": 1}, "model_channels 15 must be even"),
         ({"mask_place": "second_norm"}, "mask_place"),
     ],
 )
 def test_a_size_that_cannot_be_built_is_refused(changes, line):
     with pytest.raises(Refusal, match=line):
-        parse(AdmSettings, SMALL | changes, source="settings")
+        parse(AdmSize, SMALL | changes, source="settings")
+
+
+def test_images_that_cannot_be_halved_are_refused():
+    with pytest.raises(Refusal, match="backbone 'adm': input_size 9 must be divisible by 2"):
+        build(input_size=9)
 
 
 def released_attention(block: AttentionBlock, x: torch.Tensor, *, legacy: bool) -> torch.Tensor:
@@ -346,10 +352,10 @@ def test_the_attention_order_is_a_setting_of_the_network():
     )
     assert (first(*inputs()) - second(*inputs())).abs().max() > 1e-3
     with pytest.raises(Refusal, match="attention_order"):
-        parse(AdmSettings, SMALL | {"attention_order": "legacy"}, source="settings")
+        parse(AdmSize, SMALL | {"attention_order": "legacy"}, source="settings")
 
 
 def test_fingerprints_of_networks_older_than_the_attention_order_stay():
-    assert "attention_order" not in AdmSettings(**SMALL).plain()
-    told = AdmSettings(**SMALL, attention_order="heads_first")
-    assert AdmSettings(**told.plain()) == told
+    assert "attention_order" not in AdmSize(**SMALL).plain()
+    told = AdmSize(**SMALL, attention_order="heads_first")
+    assert AdmSize(**told.plain()) == told

@@ -8,31 +8,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from dtr.analysis.complexity import PRESETS, matmul_macs, paper_gflops, parameter_count
 from dtr.backbones.build import build_backbone
 from dtr.backbones.dit import Block
-from dtr.config.backbones import DiTSettings
-from dtr.config.stages import RoutingSettings
+from dtr.config.backbones import DiTSize, Inputs
+from dtr.routing import Unrouted, Windows
+from dtr.support.settings import PartSettings
 
-NONE = RoutingSettings(type="none")
-DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)
-
-
-def settings(**changes) -> DiTSettings:
-    small = {
-        "family": "dit",
-        "input_size": 8,
-        "in_channels": 4,
-        "patch_size": 2,
-        "width": 48,
-        "depth": 2,
-        "heads": 4,
-        "num_classes": 10,
-        "label_dropout": 0.1,
-    }
-    return DiTSettings(**(small | changes))
+NONE = Unrouted(type="none")
+DTR = Windows(type="dtr", beta=0.8, alpha=4.0)
 
 
-def build(routing: RoutingSettings = NONE, **changes):
+SMALL = DiTSize(type="dit", patch_size=2, width=48, depth=2, heads=4)
+
+
+def told(**changes) -> Inputs:
+    small = {"input_size": 8, "in_channels": 4, "num_classes": 10, "label_dropout": 0.1}
+    return Inputs(**(small | changes))
+
+
+def build(routing: PartSettings = NONE, **changes):
     torch.manual_seed(0)
-    return build_backbone(settings(**changes), routing).eval()
+    return build_backbone(SMALL, told(**changes), routing).eval()
 
 
 def randomised(model):
@@ -59,7 +53,7 @@ def test_output_is_zero_at_initialisation(routing):
 
 
 def test_beta_one_is_no_routing_bit_for_bit():
-    full = randomised(build(RoutingSettings(type="dtr", beta=1.0, alpha=4.0)))
+    full = randomised(build(Windows(type="dtr", beta=1.0, alpha=4.0)))
     assert torch.equal(full(*inputs()), randomised(build())(*inputs()))
 
 
@@ -122,18 +116,15 @@ def test_patches_are_put_back_where_they_came_from():
     assert torch.equal(image[0, :, 3, 5], tokens[0, 6, 24:])
 
 
-def on_meta(preset: str, *, num_classes: int = 1000, routing: RoutingSettings = NONE):
+def on_meta(preset: str, *, num_classes: int = 1000, routing: PartSettings = NONE):
     size = PRESETS[preset]
-    chosen = settings(
-        input_size=32,
-        width=size.width,
-        depth=size.depth,
-        heads=size.heads,
-        num_classes=num_classes,
-        label_dropout=0.1 if num_classes > 1 else 0.0,
+    chosen = DiTSize(
+        type="dit", patch_size=2, width=size.width, depth=size.depth, heads=size.heads
     )
+    dropout = 0.1 if num_classes > 1 else 0.0
+    given = told(input_size=32, num_classes=num_classes, label_dropout=dropout)
     with torch.device("meta"):
-        return build_backbone(chosen, routing).to("meta")
+        return build_backbone(chosen, given, routing).to("meta")
 
 
 PARAMETERS = {  # class-conditional total and trainable, unconditional total and trainable

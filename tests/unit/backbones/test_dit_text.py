@@ -6,32 +6,24 @@ from safetensors.torch import load, save
 from torch.nn import functional as F
 
 from dtr.backbones.dit_text import CrossAttention, DiTText, TextBlock
-from dtr.config.backbones import TextDiTSettings
-from dtr.config.stages import RoutingSettings
+from dtr.config.backbones import Inputs, TextDiTSize
+from dtr.routing import Random, Unrouted, Windows
 from dtr.support.errors import Refusal
-from dtr.support.settings import parse
+from dtr.support.settings import PartSettings, parse
 
-NONE = RoutingSettings(type="none")
-DTR = RoutingSettings(type="dtr", beta=0.8, alpha=4.0)
-RANDOM = RoutingSettings(type="random", beta=0.8, seed=0)
+NONE = Unrouted(type="none")
+DTR = Windows(type="dtr", beta=0.8, alpha=4.0)
+RANDOM = Random(type="random", beta=0.8, seed=0)
 CHUNKS = (9, 6)
-SMALL = {
-    "family": "dit_text",
-    "input_size": 8,
-    "in_channels": 4,
-    "patch_size": 2,
-    "width": 48,
-    "depth": 2,
-    "heads": 4,
-    "label_dropout": 0.1,
-    "text_tokens": 5,
-    "text_width": 20,
-}
+SMALL = {"type": "dit_text", "patch_size": 2, "width": 48, "depth": 2, "heads": 4}
+TOLD = Inputs(
+    input_size=8, in_channels=4, num_classes=1, label_dropout=0.1, text_tokens=5, text_width=20
+)
 
 
-def build(routing: RoutingSettings = NONE, **changes) -> DiTText:
+def build(routing: PartSettings = NONE, **changes) -> DiTText:
     torch.manual_seed(0)
-    model = DiTText(TextDiTSettings(**(SMALL | changes)), routing, num_timesteps=1000)
+    model = DiTText(TextDiTSize(**(SMALL | changes)), TOLD, routing, num_timesteps=1000)
     model.null_tokens.copy_(torch.linspace(-1, 1, 100).view(5, 20))
     return model.eval()
 
@@ -54,15 +46,13 @@ def inputs():
 
 @pytest.mark.parametrize(("chunks", "trainable"), [(9, 179_156_768), (6, 157_895_456)])
 def test_parameters_of_the_paper_size(chunks, trainable):
-    settings = TextDiTSettings(
-        **SMALL
-        | {"input_size": 32, "width": 768, "depth": 12, "heads": 12, "adaln_chunks": chunks}
-        | {"text_tokens": 77, "text_width": 768}
-    )
+    size = {"width": 768, "depth": 12, "heads": 12, "adaln_chunks": chunks}
+    settings = TextDiTSize(**SMALL | size)
+    told = TOLD.model_copy(update={"input_size": 32, "text_tokens": 77, "text_width": 768})
     counts = []
     for routing in (NONE, DTR):
         with torch.device("meta"):
-            model = DiTText(settings, routing, num_timesteps=1000)
+            model = DiTText(settings, told, routing, num_timesteps=1000)
         counts.append(sum(p.numel() for p in model.parameters() if p.requires_grad))
     assert counts == [trainable, trainable]
 
@@ -95,7 +85,7 @@ def test_training_leaves_the_zero_start_of_plain_cross_attention():
 
 @pytest.mark.parametrize("chunks", CHUNKS)
 def test_beta_one_is_no_routing_bit_for_bit(chunks):
-    all_channels = RoutingSettings(type="dtr", beta=1.0, alpha=4.0)
+    all_channels = Windows(type="dtr", beta=1.0, alpha=4.0)
     full = randomised(build(all_channels, adaln_chunks=chunks))
     assert torch.equal(full(*inputs()), randomised(build(adaln_chunks=chunks))(*inputs()))
 
@@ -187,7 +177,7 @@ def test_the_null_condition_is_the_empty_caption_and_travels_with_the_weights():
     model = randomised(build(DTR))
     y = inputs()[2]
     assert torch.equal(model.null_condition(y), model.null_tokens.repeat(3, 1, 1))
-    fresh = DiTText(TextDiTSettings(**SMALL), DTR, num_timesteps=1000).eval()
+    fresh = DiTText(TextDiTSize(**SMALL), TOLD, DTR, num_timesteps=1000).eval()
     assert fresh.null_condition(y).isnan().all()
     fresh.load_state_dict(load(save(model.state_dict())))
     assert torch.equal(fresh.null_tokens, model.null_tokens)
@@ -197,4 +187,4 @@ def test_the_null_condition_is_the_empty_caption_and_travels_with_the_weights():
 
 def test_other_numbers_of_chunks_are_refused():
     with pytest.raises(Refusal, match=r"adaln_chunks = 7"):
-        parse(TextDiTSettings, SMALL | {"adaln_chunks": 7}, source="backbone")
+        parse(TextDiTSize, SMALL | {"adaln_chunks": 7}, source="backbone")
