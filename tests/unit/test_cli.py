@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from dtr.cli import VERBS, main
-from dtr.support.files import write_json
 
 
 @pytest.mark.parametrize("verb", [name for name, *_ in VERBS])
@@ -28,11 +27,11 @@ def test_a_refusal_is_one_line_and_exit_status_2():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ('{"kind": "mnist"}', "resolution: missing"),
-        ('{"kind": "cats"}', "'cats'"),
+        ('{"type": "mnist"}', "resolution: missing"),
+        ('{"type": "cats"}', "'cats'"),
         ("not json", "invalid JSON"),
         (
-            '{"kind": "mnist", "resolution": 8, "mirror": false, "num_test": 500}',
+            '{"type": "mnist", "resolution": 8, "mirror": false, "num_test": 500}',
             "resolution = 8: digits are 16, or 28 to 64 pixels wide",
         ),
     ],
@@ -60,14 +59,13 @@ def test_a_missing_model_is_named(tmp_path, capsys, scale):
 
 def test_a_changed_weight_file_is_refused(tmp_path):
     from dtr.backbones.saved import load_model
+    from dtr.records.schema import ModelRecord, write_record
     from dtr.support.errors import Refusal
 
     settings = {
         "seed": 0,
-        "backbone": {
-            "family": "dit", "input_size": 4, "in_channels": 4, "patch_size": 2, "width": 16,
-            "depth": 1, "heads": 2, "num_classes": 10, "label_dropout": 0.1,
-        },
+        "backbone": {"type": "dit", "patch_size": 2, "width": 16, "depth": 1, "heads": 2},
+        "inputs": {"input_size": 4, "in_channels": 4, "num_classes": 10, "label_dropout": 0.1},
         "routing": {"type": "none"},
         "weighting": {"type": "vanilla"},
         "timesteps": [0, 1000],
@@ -78,9 +76,13 @@ def test_a_changed_weight_file_is_refused(tmp_path):
             "precision": "float32",
         },
     }  # fmt: skip
-    write_json(tmp_path / "train.json", {"settings": settings, "weights_sha256": "0" * 64})
+    record = ModelRecord(
+        run="a-run", seed=0, step=1, reached_step=1, status="ok", fingerprint=None,
+        dataset_hash=None, settings=settings, weights_sha256="0" * 64, parameters=1, provenance={},
+    )  # fmt: skip
+    write_record(tmp_path / "train.json", record)
     (tmp_path / "ema.safetensors").write_bytes(b"other")
-    with pytest.raises(Refusal, match="missing or not the recorded weights"):
+    with pytest.raises(Refusal, match=r"ema\.safetensors: content differs from weights_sha256"):
         load_model(tmp_path)
 
 
@@ -96,7 +98,7 @@ def test_a_changed_weight_file_is_refused(tmp_path):
         ("sample", "batch-size", "-5"),
         ("measure", "bootstrap", "0"),
         ("measure-images", "n", "0"),
-        ("reference", "threads", "0"),
+        ("real-features", "threads", "0"),
         ("cka", "images", "0"),
         ("cka", "seed", "-1"),
         ("throughput", "pairs", "1"),

@@ -1,6 +1,7 @@
 """The feature extractor: training, features, loading, and its use through torch-fidelity."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from dtr.data.datasets import ImageDataset
 from dtr.support.errors import Refusal
 
 SETTINGS = ExtractorSettings(
-    kind="digits_cnn",
+    type="digits_cnn",
     dataset="blocks",
     width=4,
     features=12,
@@ -38,10 +39,16 @@ def blocks(count: int = 300, *, size: int = 32) -> ImageDataset:
     return ImageDataset(images, index, {"content_hash": "0123abcd"})
 
 
+def train(settings: ExtractorSettings, dataset: ImageDataset, folder: Path) -> None:
+    """The extractor of `settings`, fitted to the training split, in `folder`."""
+    parts = dataset.split("train"), dataset.split("test")
+    train_extractor(settings, *parts, folder, dataset_hash=dataset.manifest["content_hash"])
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assets") / "blocks-cnn"
-    train_extractor(SETTINGS, blocks(), folder)
+    train(SETTINGS, blocks(), folder)
     return folder
 
 
@@ -69,7 +76,7 @@ def test_training_is_a_function_of_its_seed_and_leaves_torchs_generator_alone(tm
     for global_seed, settings in enumerate((few, few, other)):
         torch.manual_seed(global_seed)
         state = torch.get_rng_state()
-        train_extractor(settings, blocks(), tmp_path / str(global_seed))
+        train(settings, blocks(), tmp_path / str(global_seed))
         assert torch.equal(torch.get_rng_state(), state)
         record = json.loads((tmp_path / str(global_seed) / "record.json").read_text())
         hashes.append(record["weights_sha256"])
@@ -82,7 +89,7 @@ def test_training_sees_only_the_train_split(tmp_path):
     changed.images[changed.positions("test")] = 0
     hashes = []
     for name, dataset in (("a", blocks()), ("b", changed)):
-        train_extractor(few, dataset, tmp_path / name)
+        train(few, dataset, tmp_path / name)
         hashes.append(json.loads((tmp_path / name / "record.json").read_text())["weights_sha256"])
     assert hashes[0] == hashes[1]
 
@@ -105,7 +112,7 @@ def test_shifted_images_keep_their_content_and_are_never_mirrored():
 
 
 def test_network_shapes_and_pixel_scaling():
-    model = DigitsCNN(width=4, features=12)
+    model = DigitsCNN(SETTINGS)
     features, logits = model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     assert features.shape == (2, 12) and logits.shape == (2, 10)
     received = []
@@ -145,7 +152,7 @@ def test_other_images_are_refused(trained, images):
 
 def test_a_dataset_of_another_size_is_refused_before_training(tmp_path):
     with pytest.raises(Refusal, match="10 classes at 64 pixels"):
-        train_extractor(SETTINGS, blocks(size=64), tmp_path / "x")
+        train(SETTINGS, blocks(size=64), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from dtr.config.backbones import DiTSize
-from dtr.config.checks import why_not
-from dtr.config.scale import EvaluationSettings, Scale, load_scale
-from dtr.config.stages import RoutingSettings
+from dtr.config.checks import load_scale, why_not
+from dtr.config.scale import EvaluationSettings, Scale
 from dtr.experiments import RUNS
+from dtr.routing import Windows
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
 
@@ -21,8 +21,7 @@ ROW = {
     "id": "mine",
     "slot": "class_conditional",
     "backbone": "DiT-B/2",
-    "routing": "dtr",
-    "alpha": 2.0,
+    "routing": {"type": "dtr", "alpha": 2.0},
     "iterations": 400_000,
 }
 
@@ -108,7 +107,8 @@ def test_beta_at_the_limits_is_accepted(digits, beta):
 
 
 def test_beta_of_a_run_is_checked_too(digits):
-    assert "extra_runs.0.beta = 1.5" in refused(digits | {"extra_runs": [ROW | {"beta": 1.5}]})
+    row = ROW | {"routing": ROW["routing"] | {"beta": 1.5}}
+    assert "extra_runs.0.routing.beta = 1.5" in refused(digits | {"extra_runs": [row]})
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,12 @@ def test_a_value_out_of_range_is_refused(digits, where, value):
 @pytest.mark.parametrize(
     ("where", "value", "line"),
     [
-        ("training.batch_size", 60, "60: not divisible by ant_uw_clusters (8)"),
-        ("slots.unconditional.batch_size", 12, "12: not divisible by ant_uw_clusters (8)"),
+        ("training.batch_size", 60, "60: not divisible by weighting.ant_uw.clusters (8)"),
+        (
+            "slots.unconditional.batch_size",
+            12,
+            "12: not divisible by weighting.ant_uw.clusters (8)",
+        ),
         ("execution.accumulation", 3, "64: not divisible by execution.accumulation (3)"),
     ],
 )
@@ -198,14 +202,14 @@ def test_the_id_of_a_run_of_the_paper_is_refused(digits):
 
 def test_the_culprit_among_several_runs_is_the_one_named(digits):
     rows = [ROW, ROW | {"id": "other", "routing": "nonsense"}]
-    assert "extra_runs.1.routing = 'nonsense': unknown; known: none" in refused(
-        digits | {"extra_runs": rows}
-    )
+    line = refused(digits | {"extra_runs": rows})
+    assert "extra_runs.1.routing = 'nonsense': unknown; known: none" in line
 
 
 def test_dtr_without_alpha_is_refused(digits):
-    row = {key: value for key, value in ROW.items() if key != "alpha"}
-    assert "extra_runs.0.alpha is missing" in refused(digits | {"extra_runs": [row]})
+    for routing in ("dtr", {"type": "dtr"}):
+        row = ROW | {"routing": routing}
+        assert "extra_runs.0.routing.alpha: missing" in refused(digits | {"extra_runs": [row]})
 
 
 def test_a_run_without_a_size_for_its_backbone_is_refused(digits):
@@ -246,7 +250,11 @@ def test_checking_a_scale_creates_nothing(scale, tmp_path):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(Refusal, match=r"size: width 128 must be divisible by heads \(3\)"):
-        parse(DiTSize, {"patch_size": 2, "width": 128, "depth": 1, "heads": 3}, source="size")
+        parse(
+            DiTSize,
+            {"type": "dit", "patch_size": 2, "width": 128, "depth": 1, "heads": 3},
+            source="size",
+        )
 
 
 def test_a_kid_subset_larger_than_the_sample_is_refused(digits):
@@ -255,8 +263,8 @@ def test_a_kid_subset_larger_than_the_sample_is_refused(digits):
 
 
 def test_resolved_dtr_routing_needs_alpha():
-    with pytest.raises(Refusal, match="routing 'dtr' needs alpha"):
-        parse(RoutingSettings, {"type": "dtr", "beta": 0.8}, source="run")
+    with pytest.raises(Refusal, match="run: alpha: missing"):
+        parse(Windows, {"type": "dtr", "beta": 0.8}, source="run")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"digits"'])

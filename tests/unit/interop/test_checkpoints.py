@@ -21,7 +21,7 @@ from dtr.config.stages import Protocol, RunSettings
 from dtr.interop.checkpoints import import_checkpoint
 from dtr.planning.evaluations import protocol
 from dtr.planning.runs import find_run
-from dtr.records.table import TrainRecord
+from dtr.records.schema import ModelRecord, read_record
 from dtr.routing import dtr_masks
 from dtr.sampling.shards import write_samples
 from dtr.support.errors import Refusal
@@ -36,10 +36,11 @@ ROUTINGS = {
 WIDTH = 48  # of the DiT fixtures, which have two blocks
 
 
-def settings_of(backbone: dict, routing: dict) -> RunSettings:
+def settings_of(network: dict, routing: dict) -> RunSettings:
+    """network: backbone and inputs."""
     value = {
         "seed": 3,
-        "backbone": backbone,
+        **network,
         "routing": routing,
         "weighting": {"type": "vanilla"},
         "timesteps": [0, 1000],
@@ -62,29 +63,34 @@ def released(name: str) -> tuple[dict, RunSettings, dict]:
     if name.startswith("adm"):
         numbers = ("model_channels", "num_res_blocks", "num_head_channels")
         backbone = {key: int(metadata[key]) for key in numbers} | {
-            "family": "adm",
-            "input_size": int(metadata["image_size"]),
-            "in_channels": 3,
+            "type": "adm",
             "channel_mult": list(ast.literal_eval(metadata["channel_mult"])),
             "attention_downsampling": list(ast.literal_eval(metadata["attention_downsampling"])),
             "dropout": 0.1,
-            "num_classes": classes,
-            "label_dropout": 0.0,
         }
+        inputs = {"input_size": int(metadata["image_size"]), "in_channels": 3}
+        dropout = 0.0
     else:
-        backbone = {key: int(metadata[key]) for key in ("input_size", "patch_size", "depth")} | {
-            "family": "dit",
-            "in_channels": 4,
+        backbone = {key: int(metadata[key]) for key in ("patch_size", "depth")} | {
+            "type": "dit",
             "width": int(metadata["hidden"]),
             "heads": int(metadata["heads"]),
-            "num_classes": classes,
-            "label_dropout": 0.1 if classes > 1 else 0.0,
         }
+        inputs = {"input_size": int(metadata["input_size"]), "in_channels": 4}
+        dropout = 0.1 if classes > 1 else 0.0
+    inputs |= {"num_classes": classes, "label_dropout": dropout}
+    network = {"backbone": backbone, "inputs": inputs}
     if metadata["routing"] == "dtr":
-        tensors["masks"] = dtr_masks(1000, WIDTH, beta=0.8, alpha=4.0).expand(2, -1, -1)
+        masks = torch.from_numpy(dtr_masks(1000, WIDTH, beta=0.8, alpha=4.0))
+        tensors["masks"] = masks.expand(2, -1, -1)
     if "masks" in tensors:
         state |= with_masks(tensors["masks"])
-    return state, settings_of(backbone, ROUTINGS[metadata["routing"]]), tensors
+    return state, settings_of(network, ROUTINGS[metadata["routing"]]), tensors
+
+
+def network_of(settings: RunSettings) -> dict:
+    """Backbone and inputs of settings, to make others of them."""
+    return {"backbone": settings.backbone.plain(), "inputs": settings.inputs.plain()}
 
 
 def with_masks(masks: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -132,8 +138,8 @@ def test_weights_and_masks_are_taken_over_bit_by_bit(tmp_path):
     assert torch.equal(stored.pop("routing.table"), tensors["masks"].bool())
     assert stored.keys() == {name for name in state if "_unit_mapping" not in name}
     assert all(torch.equal(stored[name], state[name]) for name in stored)
-    seeded = build_backbone(settings.backbone, settings.routing).routing.table
-    assert not torch.equal(model.routing.table, seeded)
+    own = build_backbone(settings.backbone, settings.inputs, settings.routing).routing
+    assert not torch.equal(model.routing.table, own.table)
 
 
 def test_dtr_masks_become_one_shared_table(tmp_path):
@@ -145,12 +151,12 @@ def test_the_record_says_where_the_weights_are_from(tmp_path):
     state, settings, _ = released("dit_class_random")
     model = imported({"ema": state}, settings, tmp_path)
     record = json.loads((tmp_path / "out/train.json").read_text())
-    assert TrainRecord.model_validate(record).status == "ok"
+    assert read_record(ModelRecord, tmp_path / "out/train.json").status == "ok"
     assert (record["run"], record["seed"], record["step"]) == ("a-run", 3, 400_000)
     assert record["settings"] == settings.plain()
     assert record["history"] == []
     assert record["parameters"] == sum(p.numel() for p in model.parameters())
-    assert record["routing_hash"] == model.routing.hash()
+    assert record["parts"] == {"routing": model.routing.hash()}
     source = tmp_path / "0400000.pt"
     expected = {"file": "0400000.pt", "sha256": hash_file(source), "part": "ema"}
     assert record["imported_from"] == expected
@@ -232,13 +238,13 @@ def test_masks_of_ones_are_no_routing(tmp_path):
 
 def test_ones_are_random_masks_of_all_channels(tmp_path):
     state, settings, _ = released("dit_class_none")
-    settings = settings_of(settings.backbone.plain(), {"type": "random", "beta": 1.0, "seed": 0})
+    settings = settings_of(network_of(settings), {"type": "random", "beta": 1.0, "seed": 0})
     model = imported(state | with_masks(torch.ones(2, 1000, WIDTH)), settings, tmp_path)
     assert model.routing.table.all()
 
 
 def routed(settings: RunSettings, **routing) -> RunSettings:
-    return settings_of(settings.backbone.plain(), routing)
+    return settings_of(network_of(settings), routing)
 
 
 def test_masks_that_do_not_fit_the_routing(tmp_path):
@@ -296,15 +302,16 @@ def test_everything_that_does_not_fit_is_in_one_line(tmp_path):
 
 def test_official_adm_has_no_null_class(tmp_path):
     state, settings, _ = released("adm_class_none")
-    backbone = settings.backbone.plain() | {"label_dropout": 0.1}
+    inputs = settings.inputs.plain() | {"label_dropout": 0.1}
+    network = network_of(settings) | {"inputs": inputs}
     new = {"attention_order": "new"}
-    message = refused(state, settings_of(backbone, ROUTINGS["none"]), tmp_path, **new)
+    message = refused(state, settings_of(network, ROUTINGS["none"]), tmp_path, **new)
     assert "label_emb.weight [10, 128] instead of [11, 128]: it has no row for 'no label'" in (
         message
     )
     assert "label_dropout 0" in message
     assert "no routing masks" in refused(
-        state, settings_of(settings.backbone.plain(), ROUTINGS["dtr"]), tmp_path, **new
+        state, settings_of(network_of(settings), ROUTINGS["dtr"]), tmp_path, **new
     )
 
 
@@ -339,7 +346,7 @@ def test_the_order_of_adms_attention_is_asked_for(tmp_path):
     assert "--attention-order: needed" in message
     assert "accepted: new (made with use_new_attention_order=True" in message
     told = settings.backbone.plain() | {"attention_order": "heads_first"}
-    told = settings_of(told, ROUTINGS["none"])
+    told = settings_of(network_of(settings) | {"backbone": told}, ROUTINGS["none"])
     message = refused(state, told, tmp_path, attention_order="new")
     assert "--attention-order says 'qkv_first', --settings says 'heads_first'" in message
     stored = {"model": state, "args": {"use_new_attention_order": True}}
@@ -462,7 +469,7 @@ def test_what_is_no_weight_is_left_out_and_named(tmp_path, capsys):
 def digits_checkpoint(scale, tmp_path) -> Path:
     """A routed model of the digits scale as the released training script would save it."""
     settings = run_settings(scale, find_run(scale, "in256-l2-dtr-a4"), 0)
-    model = build_backbone(settings.backbone, settings.routing)
+    model = build_backbone(settings.backbone, settings.inputs, settings.routing)
     state = dict(model.named_parameters())
     state |= with_masks(model.routing.table.expand(len(model.blocks), -1, -1))
     source = tmp_path / "0001200.pt"

@@ -22,7 +22,7 @@ def test_the_settings_describe_the_released_network(name, page):
     (block,) = re.findall(rf"`{name}`:\n\n```json\n(.*?)```", page, flags=re.DOTALL)
     settings = parse(RunSettings, block, source=name)
     with torch.device("meta"):
-        model = build_backbone(settings.backbone, settings.routing)
+        model = build_backbone(settings.backbone, settings.inputs, settings.routing)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
     assert f"{PARAMETERS[name]:,} parameters" in page
 

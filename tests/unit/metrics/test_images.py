@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from dtr.assets.extractor import DigitsCNN, extract, load_extractor
 from dtr.cli import main
-from dtr.config.stages import Protocol
+from dtr.config.stages import ExtractorSettings, Protocol
 from dtr.metrics.features import Features
 from dtr.metrics.images import read_images
 from dtr.metrics.measure import MetricSettings, measure
+from dtr.planning.places import ASSET
+from dtr.records.schema import ExtractorRecord
+from dtr.records.weights import write_weights
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file
 
@@ -33,13 +35,15 @@ def write_folder(folder, images, suffix: str = ".png"):
 def extractor(tmp_path):
     """An untrained extractor."""
     folder = tmp_path / "digits-cnn"
-    folder.mkdir()
     torch.manual_seed(0)
-    save_file(DigitsCNN(width=2, features=6).state_dict(), folder / "weights.safetensors")
-    settings = {"kind": "digits_cnn", "dataset": "digits", "width": 2, "features": 6}
-    settings |= {"steps": 1, "batch_size": 1, "learning_rate": 0.1, "seed": 0}
-    record = {"settings": settings, "weights_sha256": hash_file(folder / "weights.safetensors")}
-    (folder / "record.json").write_text(json.dumps(record))
+    settings = ExtractorSettings(
+        type="digits_cnn", dataset="digits", width=2, features=6, steps=1, batch_size=1,
+        learning_rate=0.1, seed=0,
+    )  # fmt: skip
+    write_weights(
+        folder, ASSET, DigitsCNN(settings).state_dict(), ExtractorRecord, settings=settings.plain(),
+        test_accuracy=0.1, train_accuracy=0.1, dataset_hash="", provenance={},
+    )  # fmt: skip
     return folder
 
 

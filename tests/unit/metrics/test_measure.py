@@ -9,17 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from dtr.assets.extractor import DigitsCNN, extract, load_extractor
 from dtr.cli import main
-from dtr.config.stages import Protocol
+from dtr.config.stages import ExtractorSettings, Protocol
 from dtr.data.datasets import ImageDataset
 from dtr.metrics import measure as measuring
-from dtr.metrics.features import Features, load_features, sample_features, write_reference_features
+from dtr.metrics.features import Features, load_features, sample_features, write_real_features
 from dtr.metrics.measure import DIRECTIONS, INTERVALS, measure, measure_files, measure_real
+from dtr.planning.places import ASSET
+from dtr.records.schema import (
+    ExtractorRecord,
+    MetricsRecord,
+    ModelRecord,
+    read_record,
+    write_record,
+)
+from dtr.records.weights import write_weights
 from dtr.support.errors import Refusal
-from dtr.support.files import hash_file
 
 PROTOCOL = Protocol(
     dataset="digits",
@@ -154,13 +161,15 @@ def assets(tmp_path):
 
 
 def write_extractor(folder, *, seed):
-    folder.mkdir()
     torch.manual_seed(seed)
-    save_file(DigitsCNN(width=2, features=6).state_dict(), folder / "weights.safetensors")
-    settings = {"kind": "digits_cnn", "dataset": "digits", "width": 2, "features": 6}
-    settings |= {"steps": 1, "batch_size": 1, "learning_rate": 0.1, "seed": 0}
-    record = {"settings": settings, "weights_sha256": hash_file(folder / "weights.safetensors")}
-    (folder / "record.json").write_text(json.dumps(record))
+    settings = ExtractorSettings(
+        type="digits_cnn", dataset="digits", width=2, features=6, steps=1, batch_size=1,
+        learning_rate=0.1, seed=0,
+    )  # fmt: skip
+    write_weights(
+        folder, ASSET, DigitsCNN(settings).state_dict(), ExtractorRecord, settings=settings.plain(),
+        test_accuracy=0.1, train_accuracy=0.1, dataset_hash="", provenance={},
+    )  # fmt: skip
 
 
 def test_files_from_images_to_metrics(assets):
@@ -169,20 +178,20 @@ def test_files_from_images_to_metrics(assets):
         sample_features(root / f"shard-{shard}.npz", extractor, root / "features")
         for shard in range(2)
     ]
-    reference = root / "reference.npz"
-    write_reference_features(dataset, extractor, reference)
+    real_file = root / "real.npz"
+    write_real_features(dataset, extractor, real_file)
 
-    generated, real = load_features(shards), load_features([reference])
+    generated, real = load_features(shards), load_features([real_file])
     expected = extract(load_extractor(extractor), dataset.images[:260])
     assert np.array_equal(real.features, expected["features"])
     assert np.array_equal(real.labels, dataset.labels()[:260])
     assert np.array_equal(generated.features, expected["features"][:120])
     assert np.array_equal(generated.labels, np.tile(np.arange(60) % 10, 2))
 
-    metrics = measure_files(shards, reference, PROTOCOL, bootstrap=3)
+    metrics = measure_files(shards, real_file, PROTOCOL, bootstrap=3)
     assert metrics == measure(generated, real, PROTOCOL, bootstrap=3)
     unguided = PROTOCOL.model_copy(update={"guidance": None})
-    names = by_name(measure_files(shards, reference, unguided, bootstrap=3))
+    names = by_name(measure_files(shards, real_file, unguided, bootstrap=3))
     assert "recognised" not in names
 
 
@@ -191,11 +200,11 @@ def test_shards_with_other_extractor_weights_are_refused(assets):
     write_extractor(root / "other", seed=1)
     first = sample_features(root / "shard-0.npz", extractor, root / "features")
     second = sample_features(root / "shard-1.npz", root / "other", root / "features")
-    write_reference_features(dataset, root / "other", root / "reference.npz")
+    write_real_features(dataset, root / "other", root / "real.npz")
     with pytest.raises(Refusal, match=r"shard-1.npz: features of extractor weights"):
         measure_files([first, second], second, PROTOCOL, bootstrap=2)
     with pytest.raises(Refusal, match=r"shard-0.npz: features of extractor weights"):
-        measure_files([first], root / "reference.npz", PROTOCOL, bootstrap=2)
+        measure_files([first], root / "real.npz", PROTOCOL, bootstrap=2)
 
 
 def test_features_are_kept_as_long_as_images_and_extractor_stay(assets):
@@ -253,17 +262,19 @@ def test_samples_that_diverged_are_not_measured(assets):
 def measured(assets, capsys):
     """Runs `measure` on the two sample files; options are replaced, or left out where None."""
     root, extractor, dataset = assets
-    write_reference_features(dataset, extractor, root / "reference.npz")
-    (root / "model").mkdir()
-    train = {"run": "a-run", "seed": 0, "step": 5, "status": "ok", "reason": None}
-    (root / "model" / "train.json").write_text(json.dumps(train))
+    write_real_features(dataset, extractor, root / "real.npz")
+    record = ModelRecord(
+        run="a-run", seed=0, step=5, reached_step=5, status="ok", fingerprint=None,
+        dataset_hash=None, settings={}, weights_sha256="", parameters=1, provenance={},
+    )  # fmt: skip
+    write_record(root / "model" / "train.json", record)
     out = root / "record.json"
 
     def run(**changes):
         options = {
             "model": [root / "model"], "samples": [root / "shard-0.npz", root / "shard-1.npz"],
             "extractor": [extractor], "features": [root / "features"],
-            "real": [root / "reference.npz"], "slot": ["unconditional"], "bootstrap": [2],
+            "real": [root / "real.npz"], "slot": ["unconditional"], "bootstrap": [2],
             "protocol": [json.dumps(PROTOCOL.plain())],
         } | changes  # fmt: skip
         arguments = ["measure", "--out", str(out)]
@@ -280,9 +291,10 @@ def measured(assets, capsys):
 
 def test_the_verb_measures_and_says_nothing(measured):
     status, said, out = measured()
-    record = json.loads(out.read_text())
-    assert (status, said, record["status"]) == (0, [], "ok")
-    assert record["metrics"]
+    record = read_record(MetricsRecord, out)
+    assert (status, said, record.status) == (0, [], "ok")
+    assert (record.run, record.seed, record.step) == ("a-run", 0, 5)
+    assert record.metrics
 
 
 @pytest.mark.parametrize(
@@ -325,7 +337,7 @@ def test_a_failed_measurement_is_recorded_and_said(measured, assets):
 
 def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):
     real = features_of(200, seed=1)
-    np.savez(tmp_path / "reference.npz", **vars(real))
+    np.savez(tmp_path / "real.npz", **vars(real))
     halves = []
 
     def spy(generated, reference, protocol, *, bootstrap):
@@ -334,8 +346,8 @@ def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):
 
     small = PROTOCOL.model_copy(update={"kid_subset": 50})
     monkeypatch.setattr(measuring, "measure", spy)
-    metrics = by_name(measure_real(tmp_path / "reference.npz", small, bootstrap=3))
-    again = by_name(measure_real(tmp_path / "reference.npz", small, bootstrap=3))
+    metrics = by_name(measure_real(tmp_path / "real.npz", small, bootstrap=3))
+    again = by_name(measure_real(tmp_path / "real.npz", small, bootstrap=3))
     generated, rest = halves[0]
     assert len(generated) == 120 and len(rest) == 80
     both = np.concatenate([generated.features, rest.features])
@@ -343,13 +355,13 @@ def test_the_real_control_compares_disjoint_real_images(tmp_path, monkeypatch):
     assert metrics == again
     assert metrics["recognised"]["value"] == 1.0
     other = small.model_copy(update={"seed": 1})
-    assert by_name(measure_real(tmp_path / "reference.npz", other, bootstrap=3)) != metrics
+    assert by_name(measure_real(tmp_path / "real.npz", other, bootstrap=3)) != metrics
 
 
 def test_the_real_control_needs_more_real_images_than_samples(tmp_path):
-    np.savez(tmp_path / "reference.npz", **vars(features_of(120, seed=1)))
+    np.savez(tmp_path / "real.npz", **vars(features_of(120, seed=1)))
     with pytest.raises(Refusal, match="more than n_samples = 120"):
-        measure_real(tmp_path / "reference.npz", PROTOCOL, bootstrap=3)
+        measure_real(tmp_path / "real.npz", PROTOCOL, bootstrap=3)
 
 
 def test_importing_the_module_loads_no_engine():

@@ -3,19 +3,13 @@
 import pytest
 
 from dtr.config.checks import load_scale, why_not
-from dtr.config.resolve import routing_settings, run_settings, training_steps
+from dtr.config.resolve import inputs, routing_settings, run_settings, training_steps
 from dtr.config.scale import Scale
-from dtr.config.stages import REVISIONS, RoutingSettings, RunSettings
+from dtr.config.stages import REVISIONS, RunSettings
 from dtr.experiments import RUNS, SLOTS, Run
-from dtr.planning.runs import (
-    PAPER_ITERATIONS,
-    all_runs,
-    backbone_settings,
-    find_run,
-    reason_not_run,
-    selected_runs,
-)
+from dtr.planning.runs import all_runs, find_run, reason_not_run, selected_runs
 from dtr.registry import known_names
+from dtr.routing import Unrouted
 from dtr.support.errors import Refusal
 
 DATA = "0" * 64
@@ -31,16 +25,14 @@ OWN = {
     "id": "mine",
     "slot": "unconditional",
     "backbone": "DiT-B/2",
-    "routing": "dtr",
-    "alpha": 2.5,
-    "beta": 0.5,
+    "routing": {"type": "dtr", "alpha": 2.5, "beta": 0.5},
     "iterations": 50_000,
 }
 
 
 def fingerprints(scale: Scale, seed: int = 0) -> dict[str, str]:
     return {
-        name: run_settings(scale, run, seed).fingerprint(DATA)
+        name: run_settings(scale, run, seed).fingerprint(DATA, {})
         for name, run in selected_runs(scale).items()
     }
 
@@ -106,14 +98,14 @@ def test_paper_iterations_stand_for_the_steps_of_a_slot(scale):
 
 def test_paper_iterations_are_those_of_the_unrouted_runs():
     """Every slot's baseline of Table 1 is trained for the iterations its steps stand for."""
-    baselines = [run for run in RUNS if run.needed_by("table1") and run.routing == "none"]
-    assert {run.slot: run.iterations for run in baselines} == PAPER_ITERATIONS
-    assert set(PAPER_ITERATIONS) == set(SLOTS)
+    baselines = [run for run in RUNS if run.needed_by("table1") and run.routing.type == "none"]
+    iterations = {name: slot.iterations for name, slot in SLOTS.items()}
+    assert {run.slot: run.iterations for run in baselines} == iterations
 
 
 def test_beta_redoes_the_routed_runs_only(digits, scale):
     after = scale_with(digits, routing={"beta": 0.6})
-    routed = {name for name, run in selected_runs(scale).items() if run.routing != "none"}
+    routed = {name for name, run in selected_runs(scale).items() if run.routing.type != "none"}
     assert routed
     assert routed < set(selected_runs(scale))
     assert changed_runs(scale, after) == routed
@@ -128,13 +120,13 @@ def test_beta_of_a_run_wins_over_the_scales(digits):
 
 def test_seed_of_random_masks_redoes_the_random_runs_only(digits, scale):
     after = scale_with(digits, routing={"seed": 7})
-    random = {name for name, run in selected_runs(scale).items() if run.routing == "random"}
+    random = {name for name, run in selected_runs(scale).items() if run.routing.type == "random"}
     assert changed_runs(scale, after) == random
 
 
 def test_no_routing_depends_on_no_routing_constant(scale):
     settings = routing_settings(scale, all_runs(scale)["ffhq256-b2-none"])
-    assert settings == RoutingSettings(type="none")
+    assert settings == Unrouted(type="none")
 
 
 @pytest.mark.parametrize(
@@ -176,9 +168,8 @@ def test_an_extension_goes_on_from_the_run_it_extends(scale):
     longer = runs["in256-l2-dtr-a4-ant_uw_8-2M"]
     settings = run_settings(scale, longer, 0)
     assert settings == run_settings(scale, runs[longer.extends], 0)
-    assert settings.fingerprint(DATA) == run_settings(scale, runs[longer.extends], 0).fingerprint(
-        DATA
-    )
+    shorter = run_settings(scale, runs[longer.extends], 0)
+    assert settings.fingerprint(DATA, {}) == shorter.fingerprint(DATA, {})
     assert training_steps(scale, longer) > training_steps(scale, runs[longer.extends])
 
 
@@ -189,10 +180,11 @@ def test_every_run_and_seed_has_its_own_fingerprint(scale):
 
 def test_data_and_revision_are_in_the_fingerprint(scale, monkeypatch):
     settings = run_settings(scale, all_runs(scale)["ffhq256-b2-none"], 0)
-    before = settings.fingerprint(DATA)
-    assert settings.fingerprint("1" * 64) != before
+    before = settings.fingerprint(DATA, {})
+    assert settings.fingerprint("1" * 64, {}) != before
+    assert settings.fingerprint(DATA, {"routing": "2" * 64}) != before
     monkeypatch.setitem(REVISIONS, "train", REVISIONS["train"] + 1)
-    assert settings.fingerprint(DATA) != before
+    assert settings.fingerprint(DATA, {}) != before
 
 
 def test_a_whole_number_and_the_same_real_number_are_one_setting(digits):
@@ -202,11 +194,11 @@ def test_a_whole_number_and_the_same_real_number_are_one_setting(digits):
 
 def test_backbone_fits_latents_and_labels(scale, digits):
     runs = all_runs(scale)
-    unconditional = backbone_settings(scale, runs["ffhq256-b2-dtr-a4"])
-    conditional = backbone_settings(scale, runs["in256-l2-dtr-a4"])
+    unconditional = inputs(scale, runs["ffhq256-b2-dtr-a4"])
+    conditional = inputs(scale, runs["in256-l2-dtr-a4"])
     latent = digits["autoencoders"]["digits-vae"]["latent_channels"]
     assert unconditional.in_channels == conditional.in_channels == latent
-    assert unconditional.input_size % unconditional.patch_size == 0
+    assert unconditional.input_size % scale.backbones["DiT-B/2"].patch_size == 0
     assert (unconditional.num_classes, conditional.num_classes) == (1, 10)
     assert unconditional.label_dropout == 0.0
     assert conditional.label_dropout == digits["training"]["label_dropout"]

@@ -4,36 +4,40 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from dtr.assets.autoencoder import build_autoencoder
+from dtr.assets.autoencoder import small_kl
 from dtr.backbones.build import build_backbone
-from dtr.backbones.saved import write_model
 from dtr.cli import main
 from dtr.config.stages import AutoencoderSettings, Protocol, RunSettings
+from dtr.planning.places import ASSET, MODEL
+from dtr.records.schema import AutoencoderRecord, ModelRecord
+from dtr.records.weights import write_weights
 from dtr.sampling import shards
 from dtr.support.files import canonical_json, hash_file, hash_json, write_json
 
+INPUTS = {"input_size": 4, "in_channels": 4, "num_classes": 10, "label_dropout": 0.1}
 LATENT = {
-    "family": "dit", "input_size": 4, "in_channels": 4, "patch_size": 2, "width": 16, "depth": 1,
-    "heads": 2, "num_classes": 10, "label_dropout": 0.1,
-}  # fmt: skip
+    "backbone": {"type": "dit", "patch_size": 2, "width": 16, "depth": 1, "heads": 2},
+    "inputs": INPUTS,
+}
 PIXEL = {
-    "family": "adm", "input_size": 8, "in_channels": 3, "model_channels": 16,
-    "channel_mult": [1, 2], "num_res_blocks": 1, "attention_downsampling": [2],
-    "num_head_channels": 8, "dropout": 0.0, "norm_groups": 8, "num_classes": 10,
-    "label_dropout": 0.1,
+    "backbone": {
+        "type": "adm", "model_channels": 16, "channel_mult": [1, 2], "num_res_blocks": 1,
+        "attention_downsampling": [2], "num_head_channels": 8, "dropout": 0.0, "norm_groups": 8,
+    },
+    "inputs": INPUTS | {"input_size": 8, "in_channels": 3},
 }  # fmt: skip
-TEXT = LATENT | {
-    "family": "dit_text", "num_classes": 1, "adaln_chunks": 9, "text_tokens": 8, "text_width": 16,
-}  # fmt: skip
-ENCODER = {"kind": "words", "tokens": 8, "width": 16, "seed": 0}
+TEXT = {
+    "backbone": LATENT["backbone"] | {"type": "dit_text", "adaln_chunks": 9},
+    "inputs": INPUTS | {"num_classes": 1, "text_tokens": 8, "text_width": 16},
+}
+ENCODER = {"type": "words", "tokens": 8, "width": 16, "seed": 0}
 
 
-def write_run(folder, backbone: dict, **changes):
+def write_run(folder, network: dict, **changes):
     value = {
         "seed": 0,
-        "backbone": backbone,
+        **network,
         "routing": {"type": "none"},
         "weighting": {"type": "vanilla"},
         "timesteps": changes.pop("timesteps", [0, 1000]),
@@ -45,22 +49,27 @@ def write_run(folder, backbone: dict, **changes):
     }  # fmt: skip
     settings = RunSettings.model_validate_json(canonical_json(value))
     torch.manual_seed(0)
-    model = build_backbone(settings.backbone, settings.routing)
-    write_model(folder, model.state_dict(), {"settings": settings.plain()} | changes)
+    model = build_backbone(settings.backbone, settings.inputs, settings.routing)
+    written = {
+        "run": folder.name, "seed": 0, "step": 1, "reached_step": 1, "status": "ok",
+        "fingerprint": None, "dataset_hash": None, "settings": settings.plain(), "parameters": 1,
+        "provenance": {},
+    }  # fmt: skip
+    write_weights(folder, MODEL, model.state_dict(), ModelRecord, **written | changes)
     return folder
 
 
 def write_autoencoder(folder, latent_channels: int = 4):
     settings = AutoencoderSettings(
-        kind="train", dataset="digits", patch_size=2, channels=[8], layers_per_block=1,
+        type="train", dataset="digits", patch_size=2, channels=[8], layers_per_block=1,
         latent_channels=latent_channels, norm_groups=8, steps=1, batch_size=1, learning_rate=1e-3,
         kl_weight=1e-4, seed=0,
     )  # fmt: skip
-    folder.mkdir(parents=True)
-    save_file(build_autoencoder(settings).state_dict(), folder / "weights.safetensors")
-    weights = hash_file(folder / "weights.safetensors")
-    record = {"settings": settings.plain(), "scale_factor": 1.0, "weights_sha256": weights}
-    write_json(folder / "record.json", record)
+    write_weights(
+        folder, ASSET, small_kl(settings).state_dict(), AutoencoderRecord,
+        settings=settings.plain(), scale_factor=1.0, test_psnr_db=0.0, dataset_hash="",
+        provenance={},
+    )  # fmt: skip
     return folder
 
 
@@ -218,7 +227,8 @@ def test_experts_that_are_no_whole(draw, tmp_path):
         line = refused(draw(models))
         assert f"trained for timesteps {found}; accepted: models that cover each of" in line
     assert "trained for timesteps" in refused(draw([early, early, late]))
-    other = write_run(tmp_path / "other", PIXEL | {"model_channels": 32}, timesteps=[500, 1000])
+    wider = PIXEL | {"backbone": PIXEL["backbone"] | {"model_channels": 32}}
+    other = write_run(tmp_path / "other", wider, timesteps=[500, 1000])
     assert "other: of another network or schedule" in refused(draw([early, other]))
 
 
