@@ -1,6 +1,5 @@
 """A results folder with made-up records, for the tests of the report."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,18 @@ import numpy as np
 
 from dtr.config.resolve import run_settings, training_steps
 from dtr.config.scale import Scale
-from dtr.planning.evaluations import (
-    Evaluation,
-    cka_record_path,
-    evaluations_for,
-    protocol,
-    record_path,
-    throughput_record_path,
-)
+from dtr.planning.evaluations import Evaluation, evaluations_for, protocol
+from dtr.planning.places import MODEL, Places
 from dtr.planning.runs import all_runs
+from dtr.records.schema import (
+    CkaRecord,
+    MetricsRecord,
+    ModelRecord,
+    Record,
+    Speed,
+    ThroughputRecord,
+    write_record,
+)
 
 TABLE1_RUNS = (
     "ffhq256-b2-none",
@@ -42,16 +44,15 @@ PROVENANCE = {
 VALUES = {"fid": 3.5, "inception_score": 7.25, "precision": 0.91, "recall": 0.62, "kid": 0.0021}
 
 
-def _write(path: Path, record: dict[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), encoding="utf-8")
-    return path
+def _write(path: str | Path, record: Record) -> Path:
+    write_record(path, record)
+    return Path(path)
 
 
 def model_folder(scale: Scale, run: str, seed: int = 0, step: int | None = None) -> Path:
     """Where the model of a run lies; `step` None is its last one."""
     step = training_steps(scale, all_runs(scale)[run]) if step is None else step
-    return Path(scale.results) / "runs" / run / f"seed{seed}" / f"step{step}"
+    return Path(Places(scale.results).model(run, seed, step))
 
 
 def write_training(scale: Scale, run: str, *, seed: int = 0, **changes: Any) -> Path:
@@ -75,18 +76,17 @@ def write_training(scale: Scale, run: str, *, seed: int = 0, **changes: Any) -> 
         "settings": run_settings(scale, all_runs(scale)[run], seed).plain(),
         "weights_sha256": "a" * 64,
         "parameters": 1_234_567,
-        "routing_hash": None,
         "history": history,
         "provenance": PROVENANCE,
         "wall_seconds": 35.0,
     }
-    return _write(folder / "train.json", record | changes)
+    return _write(folder / MODEL[1], ModelRecord(**record | changes))
 
 
 def metrics_record(
     scale: Scale, run: str, slot: str, seed: int | None, step: int | None, **values: float
 ) -> dict[str, Any]:
-    """A metrics record under the slot's present protocol."""
+    """The fields of a metrics record under the slot's present protocol."""
     settings = protocol(scale, slot)
     return {
         "run": run,
@@ -122,14 +122,15 @@ def write_metrics(
     others = {name: value for name, value in changes.items() if name not in VALUES}
     reached = int(folder.name.removeprefix("step"))
     record = metrics_record(scale, run, slot, seed, reached, **values) | others
-    return _write(folder / "metrics" / f"{protocol(scale, slot).id}.json", record)
+    path = Places(scale.results).metrics(run, seed, reached, protocol(scale, slot).id)
+    return _write(path, MetricsRecord(**record))
 
 
 def write_control(scale: Scale, slot: str, **values: float) -> Path:
     """The record of real against real images."""
     record = metrics_record(scale, "real", slot, None, None, **values)
-    folder = Path(scale.results) / "controls" / slot / "real" / "metrics"
-    return _write(folder / f"{protocol(scale, slot).id}.json", record)
+    path = Places(scale.results).real_metrics(slot, protocol(scale, slot).id)
+    return _write(path, MetricsRecord(**record))
 
 
 def write_samples(
@@ -137,7 +138,8 @@ def write_samples(
 ) -> Path:
     """A shard of 100 images: a disc that grows with the label."""
     slot = all_runs(scale)[run].slot
-    folder = model_folder(scale, run, seed, step) / "samples" / protocol(scale, slot).id
+    step = int(model_folder(scale, run, seed, step).name.removeprefix("step"))
+    folder = Path(Places(scale.results).samples(run, seed, step, protocol(scale, slot).id))
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.arange(100) * 7 % scale.slots[slot].num_classes
     rows, columns = np.mgrid[:32, :32] - 15.5
@@ -169,7 +171,7 @@ def write_evaluation(scale: Scale, evaluation: Evaluation, **changes: Any) -> Pa
     record = metrics_record(scale, name, slot, seed, step, **values)
     record |= {"protocol": own.plain(), "protocol_id": own.id}
     record["metrics"] = [measure | {"n": own.n_samples} for measure in record["metrics"]]
-    return _write(Path(record_path(scale, evaluation)), record | others)
+    return _write(Places(scale.results).evaluation(evaluation), MetricsRecord(**record | others))
 
 
 def write_target(
@@ -199,30 +201,44 @@ def write_cka(
         "step": training_steps(scale, all_runs(scale)[run]),
         "status": "ok",
         "reason": None,
+        "estimator": "unbiased",
         "n": 1024,
         "batch_size": 256,
+        "data_seed": 0,
+        "dataset_hash": "d" * 64,
+        "weights_sha256": "a" * 64,
         "timesteps": timesteps,
         "blocks": matrices,
         "provenance": PROVENANCE,
         "wall_seconds": 9.0,
     }
-    return _write(Path(cka_record_path(scale, run, seed)), record | changes)
+    return _write(Places(scale.results).cka(run, seed), CkaRecord(**record | changes))
 
 
 def write_throughput(scale: Scale, backbone: str, *, ratio: float = 1.02, **changes: Any) -> Path:
-    """A speed record: `ratio` is the time of a step with DTR by that of one without."""
-    record = {
-        "backbone": backbone,
-        "status": "ok",
-        "batch_size": 1,
-        "threads": 2,
-        "device": "cpu",
-        "pairs": 4,
+    """A speed record: `ratio` is the time of a step with DTR by that of one without.
+
+    changes: fields of the record or of its speed.
+    """
+    speed = {
+        "seconds_per_step": {"dtr": ratio / 1.5, "none": 1 / 1.5},
         "iterations_per_second": {"dtr": 1.5 / ratio, "none": 1.5},
         "ratio": ratio,
         "low": ratio - 0.01,
         "high": ratio + 0.02,
+    }
+    record = {
+        "backbone": backbone,
+        "status": "ok",
+        "batch_size": 1,
+        "precision": "float32",
+        "threads": 2,
+        "device": "cpu",
+        "pairs": 4,
+        "speed": Speed(**speed | {key: value for key, value in changes.items() if key in speed}),
+        "settings": {},
         "provenance": PROVENANCE,
         "wall_seconds": 20.0,
     }
-    return _write(Path(throughput_record_path(scale, backbone)), record | changes)
+    record |= {key: value for key, value in changes.items() if key not in speed}
+    return _write(Places(scale.results).throughput(backbone), ThroughputRecord(**record))

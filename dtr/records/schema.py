@@ -6,9 +6,17 @@ A record says its schema version. Another version is refused by name, never half
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)
 
 from dtr.support.errors import Refusal
 from dtr.support.files import write_json
@@ -16,6 +24,8 @@ from dtr.support.files import write_json
 SCHEMA = 2  # 1 is that of dtr 0.1, whose records do not say it
 Finite = float | None
 NAN = float("nan")
+# NaN where there is no number, which is null in the file.
+Number = Annotated[float, BeforeValidator(lambda value: NAN if value is None else value)]
 
 
 class Record(BaseModel):
@@ -25,7 +35,7 @@ class Record(BaseModel):
 
     schema_version: Literal[2] = SCHEMA
     provenance: dict[str, Any]
-    wall_seconds: float = NAN  # NaN, null in the file: not measured
+    wall_seconds: Number = NAN  # NaN: not measured
 
 
 class LossPoint(BaseModel):
@@ -34,10 +44,10 @@ class LossPoint(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     step: int
-    loss: float
-    mse: float
-    vb: float
-    rate: float = NAN  # steps per second
+    loss: Number
+    mse: Number
+    vb: Number
+    rate: Number = NAN  # steps per second
 
 
 class Origin(BaseModel):
@@ -219,7 +229,7 @@ def read_record(model: type[AnyRecord], path: str | Path) -> AnyRecord:
 
 
 def _current(value: Any) -> Any:
-    """The content of a file with its nulls as the model has them; another schema is refused."""
+    """The content of a file; another schema is refused."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     version = value.get("schema_version", 1)
@@ -228,7 +238,7 @@ def _current(value: Any) -> Any:
             f"schema_version {version}: this version reads {SCHEMA}; delete the file to have it "
             "made again"
         )
-    return value | ({"wall_seconds": NAN} if value.get("wall_seconds", 0) is None else {})
+    return value
 
 
 def _finite(value: Any) -> Any:

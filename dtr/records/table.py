@@ -188,9 +188,12 @@ class Records:
 
 
 def _differing(now: Any, then: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, value now, value then) of what differs; lists are compared whole."""
+    """(dotted name, value now, value then) of what differs; lists are compared whole.
+
+    A part's type comes before its constants.
+    """
     if isinstance(now, dict) and isinstance(then, dict):
-        for name in sorted(now.keys() | then.keys()):
+        for name in sorted(now.keys() | then.keys(), key=lambda name: (name != "type", name)):
             inner = f"{prefix}.{name}" if prefix else name
             yield from _differing(now.get(name), then.get(name), inner)
     elif now != then:

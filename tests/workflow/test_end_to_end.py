@@ -152,7 +152,7 @@ def test_another_learning_rate_retrains_all_but_nothing_before(finished, digits)
     jobs = finished.planned("--configfile", finished.write_scale("other-rate", changed))
     trained = {out for rule, out in jobs if rule == "train"}
     assert trained == {f"{RESULTS}/runs/{folder}/train.json" for folder in TRAINED}
-    assert not {"prepare_data", "train_autoencoder", "cache_latents", "reference"} & {
+    assert not {"prepare_data", "train_autoencoder", "cache_latents", "real_features"} & {
         rule for rule, _ in jobs
     }
 

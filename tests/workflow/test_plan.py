@@ -28,7 +28,7 @@ def test_the_default_scale_trains_every_run_of_the_paper(project, whole):
         "train_autoencoder": 2,
         "train_extractor": 3,
         "cache_latents": 2,
-        "reference": 3,
+        "real_features": 3,
         "train": steps,
         "sample": len(found),
         "measure": len(found),
@@ -199,17 +199,17 @@ def test_results_may_lie_anywhere(project, digits, tmp_path):
     digits["extractors"]["digits-cnn"] |= {"width": 4, "features": 8, "steps": 10}
     path = project.write_scale("elsewhere", digits)
     before = set(project.folder.iterdir())
-    wanted = str(results / "reference" / "digits--digits-cnn.npz")
+    wanted = str(results / "real" / "digits--digits-cnn.npz")
     answer = project.snakemake("--cores", "2", "--configfile", path, "--", wanted)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     made = {file.relative_to(results).as_posix() for file in results.rglob("*") if file.is_file()}
     assert {
         "data/digits/manifest.json",
         "extractors/digits-cnn/record.json",
-        "reference/digits--digits-cnn.npz",
+        "real/digits--digits-cnn.npz",
         "logs/data/digits.log",
         "logs/extractors/digits-cnn.log",
-        "logs/reference/digits--digits-cnn.log",
+        "logs/real/digits--digits-cnn.log",
     } <= made
     assert {file.name for file in set(project.folder.iterdir()) - before} <= {".snakemake"}
     assert [file.name for file in tmp_path.iterdir()] == [results.parent.name]

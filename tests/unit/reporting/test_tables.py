@@ -146,10 +146,12 @@ def test_a_broken_record_breaks_its_own_cells_only(scale: Scale) -> None:
 def test_a_record_of_other_settings_shows_as_outdated(scale: Scale) -> None:
     path = write_training(scale, RUN)
     settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    write_training(scale, RUN, settings=settings | {"weighting": "p2"})
+    settings["weighting"] = {"type": "p2", "k": 1.0, "gamma": 1.0}
+    write_training(scale, RUN, settings=settings)
     write_metrics(scale, RUN)
     cell = cell_of(tables_of(scale)["table1"], RUN)
-    assert (cell.status, cell.value) == ("outdated", None) and "weighting" in cell.reason
+    assert (cell.status, cell.value) == ("outdated", None)
+    assert cell.reason == "trained with weighting.type = 'p2', now 'vanilla'"
 
 
 def test_a_missing_metric_is_pending_by_name(scale: Scale) -> None:
@@ -251,8 +253,7 @@ def test_the_scales_own_run_joins_the_table_it_names(digits: dict, tmp_path: Pat
         "id": "mine",
         "slot": "class_conditional",
         "backbone": "DiT-L/2",
-        "routing": "dtr",
-        "alpha": 7.0,
+        "routing": {"type": "dtr", "alpha": 7.0},
         "iterations": 400_000,
         "used_by": ["table1"],
     }
@@ -293,10 +294,8 @@ def test_tables_need_no_torch() -> None:
 
 
 def test_speed_that_could_not_be_measured_is_failed_with_its_reason(whole: Scale) -> None:
-    record = {"backbone": "DiT-L/2", "status": "failed", "reason": "needs 10.1 GB of memory"}
-    path = Path(whole.results) / "analysis" / "throughput" / "DiT-L-2.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record))
+    reason = "needs 10.1 GB of memory"
+    write_throughput(whole, "DiT-L/2", status="failed", reason=reason, speed=None)
     table = build_table("table7", Records(whole))
     cells = {(row.labels[0], cell.metric): cell for row in table.rows for cell in row.cells}
     cell = cells["DiT-L/2", "iterations_per_second"]
