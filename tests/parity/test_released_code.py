@@ -13,8 +13,6 @@ from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion
 from dtr.routing import Random, Unrouted, Windows, dtr_masks
 from dtr.sampling.ddpm import guided_output
-from dtr.training.core import TrainedWeighting
-from dtr.weighting import ANTUWSettings, MinSNRSettings
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROUTINGS = {

@@ -118,9 +118,7 @@ def test_patches_are_put_back_where_they_came_from():
 
 def on_meta(preset: str, *, num_classes: int = 1000, routing: PartSettings = NONE):
     size = PRESETS[preset]
-    chosen = DiTSize(
-        type="dit", patch_size=2, width=size.width, depth=size.depth, heads=size.heads
-    )
+    chosen = DiTSize(type="dit", patch_size=2, width=size.width, depth=size.depth, heads=size.heads)
     dropout = 0.1 if num_classes > 1 else 0.0
     given = told(input_size=32, num_classes=num_classes, label_dropout=dropout)
     with torch.device("meta"):

@@ -54,7 +54,10 @@ def test_controls_have_a_slot_but_no_model(scale: Scale) -> None:
         (lambda text: text.replace('"metrics"', '"other"').replace('"status"', '"s"'), "status"),
         (lambda text: text.replace(f'"{RUN}"', '"in256-l2-rtr"'), "run is 'in256-l2-rtr'"),
         (lambda text: text.replace('"seed": 0,\n  "step"', '"seed": 7,\n  "step"'), "seed is 7"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 1'), "version reads 2"),
+        (
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 1'),
+            "version reads 2",
+        ),
     ],
 )
 def test_a_damaged_record_is_a_row_that_says_so(scale: Scale, damage, said: str) -> None:
