@@ -6,12 +6,11 @@ process keeps the original timestep of each of its steps in `timesteps`.
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from dtr.config.stages import DiffusionSettings
 
 HALF_BIN = 1 / 255  # half the width of one of 256 pixel values in [-1, 1]
 
@@ -50,6 +49,13 @@ class ReverseStep:
     x0: Tensor
 
 
+class Schedule(Protocol):
+    """What a training process is made from: "cosine" or "linear", over so many timesteps."""
+
+    schedule: str
+    num_timesteps: int
+
+
 class Diffusion:
     """A Gaussian diffusion over steps 0..T-1 (0 = least noise) given by its betas."""
 
@@ -75,7 +81,7 @@ class Diffusion:
         self._gathered: dict[tuple[str, torch.device], Tensor] = {}
 
     @classmethod
-    def from_settings(cls, settings: DiffusionSettings) -> "Diffusion":
+    def from_settings(cls, settings: Schedule) -> "Diffusion":
         """The training process of a scale."""
         make = {"cosine": cosine_betas, "linear": linear_betas}[settings.schedule]
         return cls(make(settings.num_timesteps))

@@ -177,8 +177,7 @@ def random_table(settings: Random, layers: int, timesteps: int, channels: int) -
 
 def dtr_table(settings: Windows, layers: int, timesteps: int, channels: int) -> np.ndarray:
     """DTR: one table for all layers, [1, T, C] bool."""
-    own = {"beta": settings.beta, "alpha": settings.alpha, "variant": settings.variant}
-    return dtr_masks(timesteps, channels, **own)[None]
+    return dtr_masks(timesteps, channels, **settings.model_dump(exclude={"type"}))[None]
 
 
 def cdtr_table(
@@ -220,8 +219,7 @@ class MaxRoaming:
 
     def start(self) -> dict[str, np.ndarray]:
         """`table` and `visited`, bool [layers, T, C], and the number of updates so far."""
-        own = {"beta": self.settings.beta, "seed": self.settings.seed}
-        table = random_masks(*self.shape, **own)
+        table = random_masks(*self.shape, beta=self.settings.beta, seed=self.settings.seed)
         return {"table": table, "visited": table.copy(), "updates": np.zeros((), dtype=np.int64)}
 
     def after_step(self, state: State, step: int) -> None:
@@ -267,7 +265,8 @@ def build_masks(
     except Refusal:
         raise
     except Exception as error:  # whatever somebody else's code may raise
-        raise Refusal(f"{who}: raised {type(error).__name__}: {_one_line(error)}") from None
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise Refusal(f"{who}: raised {type(error).__name__}: {reason}") from None
     if table is None:
         return None
     _check_table(who, np.asarray(table), layers, timesteps, channels)
@@ -283,10 +282,6 @@ def _check_table(who: str, table: np.ndarray, layers: int, timesteps: int, chann
     if not table.any(axis=-1).all():
         layer, task = np.argwhere(~table.any(axis=-1))[0].tolist()
         raise Refusal(f"{who}: timestep {task} of layer {layer} is left without channels")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no reason given"
 
 
 def hash_masks(masks: np.ndarray | ChangingMasks) -> str:
