@@ -40,7 +40,7 @@ class Trainer:
             torch.manual_seed(settings.seed)
             self.objective = Objective(settings).to(world.device)
         self.model, self.weighting = self.objective.model, self.objective.weighting
-        self.parts = _identities(settings, self.model.routing)
+        self.parts = identities(settings, self.model.routing)
         self.fingerprint = settings.fingerprint(data.manifest["content_hash"], self.parts)
         if data.tokens is not None:
             self.model.null_tokens.copy_(torch.from_numpy(data.null_tokens.copy()))
@@ -160,7 +160,7 @@ def _own_rate(settings: RunSettings) -> float:
     return rate
 
 
-def _identities(settings: RunSettings, routing: Any) -> dict[str, str]:
+def identities(settings: RunSettings, routing: Any) -> dict[str, str]:
     """What identifies the parts of a run whose settings do not say everything, by family."""
     parts = {} if routing is None else {"routing": routing.hash()}
     for family in ("weighting", "backbone"):
