@@ -22,13 +22,6 @@ class Slot(NamedTuple):
     iterations: int  # of one run; multi-experts and the 2M run differ from it
 
 
-class Preset(NamedTuple):
-    """One of the paper's networks; its size belongs to a scale."""
-
-    family: str
-    space: Literal["latent", "pixel"]
-
-
 SLOTS = {
     "unconditional": Slot("FFHQ 256", "none", "latent", "DiT-B/2", 100_000),
     "class_conditional": Slot("ImageNet 256", "class", "latent", "DiT-L/2", 400_000),
@@ -36,13 +29,13 @@ SLOTS = {
     "pixel_unconditional": Slot("FFHQ 64", "none", "pixel", "ADM", 100_000),
     "pixel_class_conditional": Slot("ImageNet 64", "class", "pixel", "ADM", 400_000),
 }
-BACKBONES = {
-    "DiT-S/2": Preset("dit", "latent"),
-    "DiT-B/2": Preset("dit", "latent"),
-    "DiT-L/2": Preset("dit", "latent"),
-    "DiT-XL/2": Preset("dit", "latent"),
-    "DiT-B/2-t2i": Preset("dit_text", "latent"),
-    "ADM-64": Preset("adm", "pixel"),
+BACKBONES = {  # the paper's networks: of which kind each is; sizes belong to a scale
+    "DiT-S/2": "dit",
+    "DiT-B/2": "dit",
+    "DiT-L/2": "dit",
+    "DiT-XL/2": "dit",
+    "DiT-B/2-t2i": "dit_text",
+    "ADM-64": "adm",
 }
 TABLES = tuple(f"table{n}" for n in range(1, 9))
 FIGURES = tuple(f"figure{n}" for n in range(2, 7))

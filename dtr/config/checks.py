@@ -39,9 +39,8 @@ def problems(scale: Scale) -> Iterator[str]:
         for name, asset in getattr(scale, kind).items():
             yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
     for preset, size in scale.backbones.items():
-        if preset in BACKBONES and size.type != BACKBONES[preset].family:
-            family = BACKBONES[preset].family
-            yield f"backbones.{preset}.type = {size.type!r}: the paper's is {family!r}"
+        if size.type != (kind := BACKBONES.get(preset, size.type)):
+            yield f"backbones.{preset}.type = {size.type!r}: the paper's is {kind!r}"
     for name, slot in scale.slots.items():
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)

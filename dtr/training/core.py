@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from dtr.backbones.build import build_backbone
 from dtr.config.stages import OptimisationSettings, RunSettings
 from dtr.diffusion import Diffusion
-from dtr.weighting import build_weighting
+from dtr.weighting import Weighting, build_weighting
 
 
 class TrainedWeighting(nn.Module):
     """A loss weighting on the device: its tables as buffers, its numbers as parameters."""
 
-    def __init__(self, settings: RunSettings, diffusion: Diffusion) -> None:
+    def __init__(self, rule: Weighting) -> None:
         super().__init__()
-        self.rule = build_weighting(settings.weighting, diffusion.snr())
+        self.rule = rule
         for name, array in self.rule.tables.items():
             table = torch.from_numpy(array)
             table = table.float() if table.is_floating_point() else table
@@ -37,7 +37,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = build_backbone(settings.backbone, settings.inputs, settings.routing)
         self.diffusion = Diffusion.from_settings(settings.diffusion)
-        self.weighting = TrainedWeighting(settings, self.diffusion)
+        rule = build_weighting(settings.weighting, self.diffusion.snr())
+        self.weighting = TrainedWeighting(rule)
         self.reduced = settings.training.precision == "bfloat16"
 
     def forward(self, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:

@@ -11,8 +11,12 @@ from dtr.backbones.build import build_backbone
 from dtr.config.backbones import DiTSize, Inputs
 from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion
+from dtr.registry import settings_of
 from dtr.routing import Random, Unrouted, Windows, dtr_masks
 from dtr.sampling.ddpm import guided_output
+from dtr.support.settings import parse
+from dtr.training.core import TrainedWeighting
+from dtr.weighting import build_weighting
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROUTINGS = {
@@ -97,7 +101,8 @@ def test_forward_process_and_losses():
 
 def weighting(name: str, **constants):
     snr = Diffusion.from_settings(DiffusionSettings()).snr()
-    return build_weighting(WeightingSettings(type=name, **constants), snr)
+    settings = parse(settings_of("weighting"), {"type": name} | constants, source="test")
+    return TrainedWeighting(build_weighting(settings, snr))
 
 
 def test_min_snr_loss():
@@ -140,6 +145,7 @@ def test_dtr_masks():
         what, channels, beta, alpha = re.fullmatch(
             r"(start|width)\.C(\d+)\.beta([\d.]+)\.alpha([\d.]+)", key
         ).groups()
-        masks = dtr_masks(1000, int(channels), beta=float(beta), alpha=float(alpha)).int()
+        masks = dtr_masks(1000, int(channels), beta=float(beta), alpha=float(alpha))
+        masks = torch.from_numpy(masks).int()
         ours = masks.argmax(dim=1) if what == "start" else masks.sum(dim=1)
         assert torch.equal(ours.int(), expected), key

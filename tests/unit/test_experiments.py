@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from dtr.experiments import BACKBONES, FIGURES, RUNS, SLOTS, TABLES, Run
-from dtr.registry import BUILT_IN
+from dtr.registry import BUILT_IN, settings_model
 
 BY_ID = {run.id: run for run in RUNS}
 ROW = {
@@ -58,19 +58,20 @@ def test_id_and_settings_of_a_run_agree(run):
     }
     parts = run.id.split("-")
     assert run.slot == dataset[parts[0]]
-    assert run.routing == method[parts[2]]
-    if run.routing == "dtr":
+    assert run.routing.type == method[parts[2]]
+    if run.routing.type == "dtr":
         assert f"-a{run.alpha:g}" in run.id
     if run.beta is not None:
         assert run.id.endswith(f"-b{run.beta:g}")
-    assert (run.weighting != "vanilla") == any(name in run.id for name in BUILT_IN["weighting"])
+    weighted = run.weighting.type != "vanilla"
+    assert weighted == any(name in run.id for name in BUILT_IN["weighting"])
 
 
 def test_every_name_in_the_matrix_is_known():
     for run in RUNS:
         assert run.slot in SLOTS
-        assert run.routing in BUILT_IN["routing"]
-        assert run.weighting in BUILT_IN["weighting"]
+        assert run.routing.type in BUILT_IN["routing"]
+        assert run.weighting.type in BUILT_IN["weighting"]
         assert {use.split("_")[0] for use in run.used_by} <= set(TABLES + FIGURES)
         assert run.used_by
         assert run.timesteps in {(0, 1000), (0, 250), (250, 500), (500, 750), (750, 1000)}
@@ -78,9 +79,10 @@ def test_every_name_in_the_matrix_is_known():
 
 def test_backbone_space_and_conditioning_fit_the_slot():
     for run in RUNS:
-        family, space = BACKBONES[run.backbone]
-        assert (space == "pixel") == run.slot.startswith("pixel_")
-        assert (family == "dit_text") == (SLOTS[run.slot].told == "text")
+        slot, size = SLOTS[run.slot], settings_model("backbone", BACKBONES[run.backbone])
+        assert (slot.space == "pixel") == run.slot.startswith("pixel_")
+        assert size.space == slot.space
+        assert slot.told in size.told
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_a_target_is_not_taken_for_another_that_starts_alike():
 
 
 def test_table1_compares_three_routings_on_five_slots():
-    rows = {(run.slot, run.routing) for run in RUNS if run.needed_by("table1")}
+    rows = {(run.slot, run.routing.type) for run in RUNS if run.needed_by("table1")}
     assert rows == {(slot, routing) for slot in SLOTS for routing in ("none", "random", "dtr")}
     assert {BY_ID[run].alpha for run in needed_by("table1") if "dtr" in run} == {4.0}
 
@@ -147,7 +149,6 @@ def test_experts_share_out_all_timesteps():
         ("id", "../escape"),
         ("id", ""),
         ("slot", "moon"),
-        ("backbone", "DiT-Q/2"),
         ("iterations", 0),
         ("iterations", "100000"),
         ("beta", 0.0),

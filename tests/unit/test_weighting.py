@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from dtr.config.stages import DiffusionSettings, WeightingSettings
+from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion
+from dtr.registry import settings_of
 from dtr.seeding import generator
+from dtr.support.settings import parse
+from dtr.training.core import TrainedWeighting
 from dtr.weighting import build_weighting
 
 SNR = Diffusion.from_settings(DiffusionSettings()).snr()
 
 
 def build(name: str, **constants):
-    return build_weighting(WeightingSettings(type=name, **constants), SNR)
+    settings = parse(settings_of("weighting"), {"type": name} | constants, source="test")
+    return TrainedWeighting(build_weighting(settings, SNR))
 
 
 def test_vanilla_is_the_plain_mean():
@@ -38,7 +42,7 @@ def test_p2_values():
 @pytest.mark.parametrize("name", ["p2", "min_snr"])
 def test_weights_act_per_sample_and_only_on_the_error(name):
     """Not along the image's width, as in the released P2."""
-    weighting = build(name, gamma=1.0, k=1.0)
+    weighting = build(name, gamma=1.0)
     t = torch.tensor([10, 500, 900])
     mse, vb = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])
     expected = (weighting.weights[t] * mse + vb).mean()
@@ -79,10 +83,10 @@ def test_uncertainty_weighting_reaches_its_stationary_point():
 
 
 def test_uncertainty_weighting_stratifies_the_global_batch():
-    t = uncertainty().draw_timesteps(generator(0), 64, (0, 1000))
+    t = uncertainty().rule.draw_timesteps(generator(0), 64, (0, 1000))
     assert (t // 125).tolist() == np.repeat(np.arange(8), 8).tolist()
     many = np.concatenate(
-        [uncertainty().draw_timesteps(generator(i), 64, (0, 1000)) for i in range(300)]
+        [uncertainty().rule.draw_timesteps(generator(i), 64, (0, 1000)) for i in range(300)]
     )
     assert set(many.tolist()) == set(range(1000))
 
@@ -98,5 +102,5 @@ def test_uncertainty_loss_of_slices_averages_to_the_whole():
 
 
 def test_vanilla_timesteps_cover_the_range():
-    t = build("vanilla").draw_timesteps(generator(0), 20000, (250, 500))
+    t = build("vanilla").rule.draw_timesteps(generator(0), 20000, (250, 500))
     assert (t.min(), t.max()) == (250, 499)

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from dtr.analysis import cka
 from dtr.analysis.cka import (
@@ -24,6 +23,9 @@ from dtr.cli import main
 from dtr.config.stages import DiffusionSettings, RunSettings
 from dtr.data.latents import LatentDataset
 from dtr.diffusion import Diffusion
+from dtr.planning.places import MODEL
+from dtr.records.schema import ModelRecord
+from dtr.records.weights import write_weights
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, read_json, write_json
 
@@ -144,14 +146,12 @@ def test_timesteps():
     assert (timesteps[:3], timesteps[-2:]) == ([0, 52, 104], [988, 999])
 
 
-def settings(routing: dict, **backbone) -> RunSettings:
-    dit = {
-        "family": "dit", "input_size": 4, "in_channels": 4, "patch_size": 2, "width": 16,
-        "depth": 2, "heads": 2, "num_classes": 10, "label_dropout": 0.1,
-    }  # fmt: skip
+def settings(routing: dict, *, kind: str = "dit", **inputs) -> RunSettings:
+    told = {"input_size": 4, "in_channels": 4, "num_classes": 10, "label_dropout": 0.1}
     value = {
         "seed": 3,
-        "backbone": dit | backbone,
+        "backbone": {"type": kind, "patch_size": 2, "width": 16, "depth": 2, "heads": 2},
+        "inputs": told | inputs,
         "routing": routing,
         "weighting": {"type": "vanilla"},
         "timesteps": [0, 1000],
@@ -171,7 +171,7 @@ NONE = {"type": "none"}
 def network(chosen: RunSettings, *, scale: float):
     """A network with random gates; `scale` 0 leaves it untrained."""
     torch.manual_seed(0)
-    model = build_backbone(chosen.backbone, chosen.routing).eval()
+    model = build_backbone(chosen.backbone, chosen.inputs, chosen.routing).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -183,21 +183,19 @@ def write_model(folder, chosen=None, *, scale=0.1, change=lambda model: None, **
     chosen = chosen or settings(DTR)
     model = network(chosen, scale=scale)
     change(model)
-    folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "ema.safetensors")
-    write_json(
-        folder / "train.json",
-        {
-            "run": "toy",
-            "seed": chosen.seed,
-            "step": 7,
-            "status": "ok",
-            "reason": None,
-            "settings": chosen.plain(),
-            "weights_sha256": hash_file(folder / "ema.safetensors"),
-        }
-        | record,
-    )
+    known = {
+        "run": "toy",
+        "seed": chosen.seed,
+        "step": 7,
+        "reached_step": 7,
+        "status": "ok",
+        "fingerprint": None,
+        "dataset_hash": None,
+        "settings": chosen.plain(),
+        "parameters": 1,
+        "provenance": {},
+    }
+    write_weights(folder, MODEL, model.state_dict(), ModelRecord, **(known | record))
     return folder
 
 
@@ -352,13 +350,13 @@ def test_numbers_that_cannot_be_used(images, batch_size, message, latents, tmp_p
     assert not (tmp_path / "o.json").exists()
 
 
-TEXT = {"family": "dit_text", "num_classes": 1, "text_tokens": 3, "text_width": 8}
+TEXT = {"kind": "dit_text", "num_classes": 1, "text_tokens": 3, "text_width": 8}
 
 
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        (TEXT, "backbone family 'dit_text': CKA is measured of 'dit' only"),
+        (TEXT, "backbone 'dit_text': CKA is measured of 'dit' only"),
         ({"input_size": 8}, r"data of shape \(4, 4, 4\): the model takes \(4, 8, 8\)"),
         ({"num_classes": 5}, "data with label 9: the model knows 5 classes"),
     ],

@@ -40,10 +40,10 @@ def trainer(tiny):
 def test_sizes_are_the_papers(preset):
     settings = paper_settings(preset, 1)
     with torch.device("meta"):
-        model = build_backbone(settings.backbone, settings.routing)
+        model = build_backbone(settings.backbone, settings.inputs, settings.routing)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trained == parameter_count(preset)
-    assert (settings.backbone.input_size, settings.backbone.in_channels) == (32, 4)
+    assert (settings.inputs.input_size, settings.inputs.in_channels) == (32, 4)
     assert settings.routing.type == "dtr"
 
 
@@ -72,9 +72,9 @@ def test_times_belong_to_their_column(trainer, monkeypatch):
     seconds = interleaved_seconds(trainer, pairs=5, steps=4)
     assert seconds.tolist() == [[3.0, 2.0]] * 5
     result = summarise(seconds)
-    assert result["seconds_per_step"] == {"dtr": 3.0, "none": 2.0}
-    assert result["iterations_per_second"] == {"dtr": 1 / 3, "none": 1 / 2}
-    assert (result["ratio"], result["low"], result["high"]) == (1.5, 1.5, 1.5)
+    assert result.seconds_per_step == {"dtr": 3.0, "none": 2.0}
+    assert result.iterations_per_second == {"dtr": 1 / 3, "none": 1 / 2}
+    assert (result.ratio, result.low, result.high) == (1.5, 1.5, 1.5)
 
 
 def test_pairs_are_added_until_the_time_is_spent(trainer, monkeypatch, capsys):
@@ -125,8 +125,8 @@ def test_interval_is_repeatable_and_covers():
         routed = plain * 1.02 * np.exp(0.05 * draws.standard_normal(40))
         seconds = np.stack([routed, plain], axis=1)
         result = summarise(seconds)
-        assert result["low"] <= result["ratio"] <= result["high"]
-        covered += result["low"] <= 1.02 <= result["high"]
+        assert result.low <= result.ratio <= result.high
+        covered += result.low <= 1.02 <= result.high
     assert 180 <= covered <= 199
     assert summarise(seconds) == result
     assert summarise(seconds, seed=1) != result
@@ -139,10 +139,11 @@ def test_record(tiny, tmp_path):
     record = read_json(out)
     told = ("backbone", "status", "batch_size", "threads", "device", "pairs", "precision")
     assert [record[key] for key in told] == [tiny, "ok", 2, 1, "cpu", 2, "float32"]
-    assert 0 < record["low"] <= record["ratio"] <= record["high"]
+    speed = record["speed"]
+    assert 0 < speed["low"] <= speed["ratio"] <= speed["high"]
     for routing in ("dtr", "none"):
-        rate = record["iterations_per_second"][routing]
-        assert rate * record["seconds_per_step"][routing] == pytest.approx(1)
+        rate = speed["iterations_per_second"][routing]
+        assert rate * speed["seconds_per_step"][routing] == pytest.approx(1)
     assert record["settings"]["backbone"]["width"] == 32
     assert record["provenance"]["threads"] == 1
 

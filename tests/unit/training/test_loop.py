@@ -215,7 +215,7 @@ def test_first_steps_learn_and_the_ema_follows(latents, tmp_path):
 
 
 def test_one_ema_step_by_hand(latents, tmp_path):
-    trainer = Trainer(settings(), LatentDataset.open(latents), "f", World())
+    trainer = Trainer(settings(), LatentDataset.open(latents), World())
     before = {name: tensor.clone() for name, tensor in trainer.ema.items()}
     trainer.train_step()
     for name, parameter in trainer.model.named_parameters():
@@ -224,9 +224,8 @@ def test_one_ema_step_by_hand(latents, tmp_path):
 
 
 def test_label_dropout_uses_the_null_label(latents):
-    trainer = Trainer(
-        settings(backbone__label_dropout=0.5), LatentDataset.open(latents), "f", World()
-    )
+    chosen = settings(inputs__label_dropout=0.5)
+    trainer = Trainer(chosen, LatentDataset.open(latents), World())
     labels = []
     for trainer.step in range(50):
         labels.append(trainer.batch()[2])
@@ -236,7 +235,7 @@ def test_label_dropout_uses_the_null_label(latents):
 
 
 def test_timesteps_stay_in_the_runs_range(latents):
-    trainer = Trainer(settings(timesteps=[250, 500]), LatentDataset.open(latents), "f", World())
+    trainer = Trainer(settings(timesteps=[250, 500]), LatentDataset.open(latents), World())
     drawn = torch.cat([trainer.batch()[1] for trainer.step in range(400)])
     assert drawn.min() >= 250
     assert drawn.max() < 500
@@ -252,9 +251,9 @@ def test_warm_up():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone__input_size": 8}, r"training data of shape \(4, 4, 4\): the backbone takes"),
+        ({"inputs__input_size": 8}, r"training data of shape \(4, 4, 4\): the backbone takes"),
         ({"training__batch_size": 41}, "batch_size = 41: more than the 40 training images"),
-        ({"backbone__num_classes": 5}, "num_classes = 5: the data has label 9"),
+        ({"inputs__num_classes": 5}, "num_classes = 5: the data has label 9"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(latents, tmp_path, changes, message):
