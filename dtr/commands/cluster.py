@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from dtr.commands import options
 from dtr.support.errors import Refusal
 from dtr.support.files import read_json, write_json
 from dtr.support.processes import alive, this_process
@@ -86,3 +87,11 @@ def _read(note: Path) -> dict[str, Any]:
         return read_json(note)
     except Refusal:
         return {}
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verb of this module, with its option."""
+    verb = options.add_verb(verbs, "unlock", unlock)
+    verb.add_argument(
+        "--force", action="store_true", help="also where nobody can tell whether it is gone"
+    )

@@ -2,6 +2,7 @@
 
 import argparse
 
+from dtr.commands import options
 from dtr.commands.scale import read_scale
 from dtr.support.errors import Refusal
 
@@ -59,34 +60,24 @@ def export_samples(args: argparse.Namespace) -> None:
     export_samples(args.samples, args.out)
 
 
-def measure_images(args: argparse.Namespace) -> None:
-    """Measure images from elsewhere, in an npz or a folder, against features of real ones."""
-    from dtr.commands.stages import check_device
-    from dtr.config.stages import Protocol
-    from dtr.metrics.images import measure_images
-    from dtr.support.settings import parse
-    from dtr.support.threads import use_threads
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    options.add_verb(verbs, "complexity", complexity)
 
-    use_threads(args.threads)
-    check_device(args.device)
-    protocol = None
-    if args.protocol is not None:
-        protocol = parse(Protocol, args.protocol, source="--protocol")
-    record = measure_images(
-        args.images,
-        args.extractor,
-        args.real,
-        args.out,
-        bootstrap=args.bootstrap,
-        n=args.n,
-        protocol=protocol,
-        device=args.device,
+    verb = options.add_verb(verbs, "import-checkpoint", import_checkpoint)
+    options.add_path(verb, "--source", "a released .pt file, e.g. 0400000.pt")
+    options.add_run(verb)
+    options.add_scale(verb, required=False)
+    options.add_settings(verb, required=False)
+    options.add_seed(verb, default=None)
+    options.add_step(verb, required=False)
+    verb.add_argument(
+        "--attention-order",
+        choices=("new", "legacy"),
+        help="of an ADM network: made with use_new_attention_order=True, or with False",
     )
-    row = "{:<28}{:>8}{:>12}{:>12}{:>12}  {}".format
-    print(row("metric", "n", "value", "low", "high", "better"))
-    for metric in record.metrics:
-        values = (f"{value:.5g}" for value in (metric.value, metric.low, metric.high))
-        print(row(metric.name, metric.n, *values, metric.direction))
-    print(f"{record.real_n} real images; KID draws {record.settings['kid_subset']} at once")
-    if protocol is not None and protocol.n_samples != record.n:
-        print(f"the protocol's n_samples is {protocol.n_samples}: FID of other n is no comparison")
+    options.add_out(verb)
+
+    verb = options.add_verb(verbs, "export-samples", export_samples)
+    options.add_samples(verb)
+    options.add_out(verb)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dtr.commands import options
 from dtr.commands.scale import scale_of
 from dtr.support.errors import Refusal
 
@@ -85,3 +86,28 @@ def claims(args: argparse.Namespace) -> None:
     folder = Path(scale.results) / "claims"
     write_claims(build_claims(scale, Records(scale)), folder)
     print(f"claims: {folder / 'claims.md'}")
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    verb = options.add_verb(verbs, "report", report)
+    options.add_settings(verb, required=False)
+    options.add_reference(verb, required=False)
+
+    verb = options.add_verb(verbs, "collect", collect)
+    options.add_settings(verb)
+    options.add_out(verb)
+
+    verb = options.add_verb(verbs, "compare", compare)
+    options.add_settings(verb)
+    options.add_reference(verb)
+
+    for name, function in (("table", table), ("figure", figure)):
+        verb = options.add_verb(verbs, name, function)
+        options.add_settings(verb)
+        verb.add_argument(
+            "--only", required=True, help="name of a table or figure: table4, figure3"
+        )
+
+    verb = options.add_verb(verbs, "claims", claims)
+    options.add_settings(verb)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtr.commands import options
+
 if TYPE_CHECKING:
     from dtr.config.scale import Scale
 
@@ -35,3 +37,11 @@ def read_scale(path: Path) -> "Scale":
     from dtr.config.reading import load_scale_file
 
     return load_scale_file(path)
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    verb = options.add_verb(verbs, "settings", settings)
+    options.add_scale(verb)
+
+    options.add_verb(verbs, "schema", schema)

@@ -1,14 +1,42 @@
 """The command line: help of every verb, and refusals in one line without a traceback."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
-from dtr.cli import VERBS, main
+from dtr.cli import MODULES, main
 
 
-@pytest.mark.parametrize("verb", [name for name, *_ in VERBS])
+def declared() -> dict[str, argparse.ArgumentParser]:
+    """The parser of every verb, by its name."""
+    verbs = argparse.ArgumentParser().add_subparsers()
+    for module in MODULES:
+        module.add_verbs(verbs)
+    return verbs.choices
+
+
+def test_a_verb_is_declared_where_it_is():
+    """Its function is of the same module, under the same name."""
+    for name, parser in declared().items():
+        function = parser.get_default("verb")
+        assert function.__name__ == name.replace("-", "_")
+        assert function.__module__ in {module.__name__ for module in MODULES}
+
+
+def test_help_imports_nothing_that_takes_time():
+    code = (
+        "import sys, dtr.cli\n"
+        "try: dtr.cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(not {'numpy', 'pandas', 'pydantic', 'torch', 'yaml'}.isdisjoint(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert answer.returncode == 0
+
+
+@pytest.mark.parametrize("verb", declared())
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])

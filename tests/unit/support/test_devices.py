@@ -1,9 +1,11 @@
 """A device that is not there is refused in one line, by every verb that takes one."""
 
+import argparse
+
 import pytest
 import torch
 
-from dtr.cli import VERBS, main
+from dtr.cli import MODULES, main
 from dtr.support.devices import check_device
 
 # Options of these verbs that have no default; none of the files exists.
@@ -24,7 +26,7 @@ REQUIRED = {
         (True, "device = cuda: this machine has no CUDA device; accepted here: cpu"),
     ],
 )
-@pytest.mark.parametrize("verb", [name for name, _, options in VERBS if "device" in options])
+@pytest.mark.parametrize("verb", REQUIRED)
 def test_every_verb_refuses_cuda_where_there_is_none(
     verb, built, message, tmp_path, monkeypatch, capsys
 ):
@@ -35,6 +37,14 @@ def test_every_verb_refuses_cuda_where_there_is_none(
     assert main([verb, *arguments, "--device", "cuda"]) == 2
     assert capsys.readouterr().err == f"dtr {verb}: {message}\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_these_are_all_verbs_that_take_a_device():
+    verbs = argparse.ArgumentParser().add_subparsers()
+    for module in MODULES:
+        module.add_verbs(verbs)
+    taking = {name for name, verb in verbs.choices.items() if "--device" in verb.format_usage()}
+    assert taking == set(REQUIRED)
 
 
 def test_what_is_there_is_accepted(monkeypatch):

@@ -1,0 +1,106 @@
+"""Verbs of what runs share: data, autoencoder, extractor, latents, features of real images.
+
+They import what they need when they run, so that `--help` and refusals are immediate.
+"""
+
+import argparse
+
+from dtr.commands import options
+from dtr.support.threads import use_threads
+
+
+def prepare_data(args: argparse.Namespace) -> None:
+    """Write images, index and manifest of a dataset."""
+    from dtr.data.datasets import prepare_dataset
+    from dtr.registry import settings_of
+    from dtr.support.settings import parse
+
+    settings = parse(settings_of("source"), args.settings, source="--settings")
+    prepare_dataset(args.name_of, settings, args.out)
+
+
+def train_autoencoder(args: argparse.Namespace) -> None:
+    """Train the image <-> latent autoencoder."""
+    from dtr.assets.autoencoder import train_autoencoder
+    from dtr.data.datasets import ImageDataset
+    from dtr.registry import settings_of
+    from dtr.support.settings import parse
+
+    use_threads(args.threads)
+    settings = parse(settings_of("autoencoder"), args.settings, source="--settings")
+    dataset = ImageDataset.open(args.data)
+    (train, _), (test, _) = dataset.split("train"), dataset.split("test")
+    content = dataset.manifest["content_hash"]
+    train_autoencoder(settings, train, test, args.out, dataset_hash=content)
+
+
+def train_extractor(args: argparse.Namespace) -> None:
+    """Train the classifier whose features the metrics compare."""
+    from dtr.assets.extractor import train_extractor
+    from dtr.data.datasets import ImageDataset
+    from dtr.registry import settings_of
+    from dtr.support.settings import parse
+
+    use_threads(args.threads)
+    settings = parse(settings_of("extractor"), args.settings, source="--settings")
+    dataset = ImageDataset.open(args.data)
+    content = dataset.manifest["content_hash"]
+    train_extractor(
+        settings, dataset.split("train"), dataset.split("test"), args.out, dataset_hash=content
+    )
+
+
+def cache_latents(args: argparse.Namespace) -> None:
+    """Encode the training images once: mean and log-variance, in hashed shards."""
+    from dtr.data.datasets import ImageDataset
+    from dtr.data.latents import cache_latents
+    from dtr.registry import settings_of
+    from dtr.support.settings import parse
+
+    use_threads(args.threads)
+    text_encoder = None
+    if args.text_encoder:
+        text_encoder = parse(
+            settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
+        )
+    cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder)
+
+
+def real_features(args: argparse.Namespace) -> None:
+    """Extract the features of the real training images."""
+    from dtr.data.datasets import ImageDataset
+    from dtr.metrics.features import write_real_features
+
+    use_threads(args.threads)
+    write_real_features(ImageDataset.open(args.data), args.extractor, args.out)
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    verb = options.add_verb(verbs, "prepare-data", prepare_data)
+    verb.add_argument("--dataset", required=True, help="name of the dataset", dest="name_of")
+    options.add_settings(verb)
+    options.add_out(verb)
+
+    for name, function in (
+        ("train-autoencoder", train_autoencoder),
+        ("train-extractor", train_extractor),
+    ):
+        verb = options.add_verb(verbs, name, function)
+        options.add_settings(verb)
+        options.add_data(verb)
+        options.add_out(verb)
+        options.add_threads(verb)
+
+    verb = options.add_verb(verbs, "cache-latents", cache_latents)
+    options.add_data(verb)
+    options.add_path(verb, "--autoencoder", "folder of the trained autoencoder")
+    options.add_text_encoder(verb)
+    options.add_out(verb)
+    options.add_threads(verb)
+
+    verb = options.add_verb(verbs, "real-features", real_features)
+    options.add_data(verb)
+    options.add_extractor(verb)
+    options.add_out(verb)
+    options.add_threads(verb)

@@ -1,0 +1,157 @@
+"""What verbs share: how one is declared, options that mean the same in several, one line of news.
+
+Each module of `dtr.commands` declares its verbs in `add_verbs`; options of one verb stand there.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Verbs = argparse._SubParsersAction  # what add_subparsers returns has no public name
+
+
+def add_verb(
+    verbs: Verbs, name: str, function: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """The parser of a new verb that calls `function`, whose docstring's first line is its help."""
+    summary = function.__doc__.splitlines()[0]
+    verb = verbs.add_parser(name, help=summary, description=summary)
+    verb.set_defaults(verb=function)
+    return verb
+
+
+def say(args: argparse.Namespace, problem: str) -> None:
+    """One line on stderr about what was recorded, but did not succeed."""
+    print(f"dtr {args.name}: {problem}", file=sys.stderr)
+
+
+def at_least(least: int | float) -> Callable[[str], int | float]:
+    """The type of an option: a number of the kind of `least`, finite and not below it."""
+
+    def number(text: str) -> int | float:
+        try:
+            value = type(least)(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < float("inf"):
+            kind = "an integer" if isinstance(least, int) else "a number"
+            raise argparse.ArgumentTypeError(f"{text}; accepted: {kind} of {least} or more")
+        return value
+
+    return number
+
+
+def add_path(verb: argparse.ArgumentParser, flag: str, help: str, *, required: bool = True) -> None:
+    """A file or folder."""
+    verb.add_argument(flag, type=Path, required=required, metavar="PATH", help=help)
+
+
+def add_out(verb: argparse.ArgumentParser) -> None:
+    """Where a verb writes."""
+    add_path(verb, "--out", "what is written: a folder or a file")
+
+
+def add_data(verb: argparse.ArgumentParser) -> None:
+    """Prepared images, or latents of them."""
+    add_path(verb, "--data", "manifest.json of a prepared dataset or of cached latents")
+
+
+def add_extractor(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """The network whose features are compared."""
+    add_path(verb, "--extractor", "folder of the trained extractor", required=required)
+
+
+def add_real(verb: argparse.ArgumentParser) -> None:
+    """What samples are compared with."""
+    add_path(verb, "--real", "features of the real images")
+
+
+def add_scale(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """A scale by its file; `add_settings` takes its content."""
+    add_path(verb, "--scale", "a YAML file of workflow/config", required=required)
+
+
+def add_reference(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Results that are shipped."""
+    add_path(verb, "--reference", "folder of reference results", required=required)
+
+
+def add_settings(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """What a stage depends on, as the workflow hands it over."""
+    verb.add_argument(
+        "--settings", required=required, metavar="JSON", help="settings of this stage"
+    )
+
+
+def add_protocol(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """How samples are drawn and measured."""
+    verb.add_argument("--protocol", required=required, metavar="JSON", help="evaluation protocol")
+
+
+def add_text_encoder(verb: argparse.ArgumentParser) -> None:
+    """The encoder of captions."""
+    verb.add_argument(
+        "--text-encoder", metavar="JSON", help="settings of the text encoder, if there is one"
+    )
+
+
+def add_run(verb: argparse.ArgumentParser) -> None:
+    """The name that a model is recorded under."""
+    verb.add_argument("--run", required=True, help="id of the run, for its record")
+
+
+def add_step(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """The length of a training."""
+    verb.add_argument(
+        "--step",
+        type=at_least(0),
+        required=required,
+        help="step to train up to; of an import where the file name does not end in it",
+    )
+
+
+def add_seed(verb: argparse.ArgumentParser, *, default: int | None) -> None:
+    """The seed; without a default, that of the settings."""
+    verb.add_argument(
+        "--seed", type=at_least(0), default=default, help="of what is drawn; of an imported run"
+    )
+
+
+def add_model(verb: argparse.ArgumentParser) -> None:
+    """Trained models: one, or experts that work together."""
+    verb.add_argument(
+        "--model", type=Path, nargs="+", help="folders with ema.safetensors and train.json"
+    )
+
+
+def add_samples(verb: argparse.ArgumentParser) -> None:
+    """Shards of drawn images."""
+    verb.add_argument("--samples", type=Path, nargs="*", default=[], help="npz files, in order")
+
+
+def add_batch_size(verb: argparse.ArgumentParser, *, default: int) -> None:
+    """How much is computed at once."""
+    verb.add_argument(
+        "--batch-size",
+        type=at_least(1),
+        default=default,
+        help="images at once; samples depend on it by rounding at most",
+    )
+
+
+def add_bootstrap(verb: argparse.ArgumentParser) -> None:
+    """How finely intervals are known."""
+    verb.add_argument(
+        "--bootstrap", type=at_least(1), default=200, help="resamples behind an interval"
+    )
+
+
+def add_device(verb: argparse.ArgumentParser) -> None:
+    """Where networks are computed; `dtr.support.devices.check_device` refuses what is not there."""
+    verb.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+
+
+def add_threads(verb: argparse.ArgumentParser) -> None:
+    """How many threads a job takes."""
+    verb.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")
