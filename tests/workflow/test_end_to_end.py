@@ -33,7 +33,9 @@ def tiny(digits: dict) -> dict:
     digits["extractors"]["digits-cnn"] |= {"width": 4, "features": 8, "steps": 10}
     for slot in digits["slots"].values():
         slot["steps"] = 20
-    digits["backbones"] = {"DiT-L/2": {"patch_size": 2, "width": 16, "depth": 2, "heads": 2}}
+    digits["backbones"] = {
+        "DiT-L/2": {"type": "dit", "patch_size": 2, "width": 16, "depth": 2, "heads": 2}
+    }
     digits["training"] |= {"batch_size": 8, "warmup_steps": 5}
     digits["evaluation"] |= {
         "n_samples": 60,

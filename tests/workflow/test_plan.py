@@ -99,6 +99,7 @@ def new_run(**changes) -> dict:
     return run | {"iterations": 100_000} | changes
 
 
+TEXT_SIZE = {"type": "dit_text", "patch_size": 2, "width": 72, "depth": 4, "heads": 4}
 MISTAKES = {
     "unknown key": (
         lambda scale: scale["training"].update(colour="red"),
@@ -113,7 +114,10 @@ MISTAKES = {
         "routing.beta = 1.5",
     ),
     "impossible pair": (
-        lambda scale: scale.update(extra_runs=[new_run(backbone="DiT-B/2-t2i")]),
+        lambda scale: scale.update(
+            backbones=scale["backbones"] | {"DiT-B/2-t2i": TEXT_SIZE},
+            extra_runs=[new_run(backbone="DiT-B/2-t2i")],
+        ),
         "extra_runs.0.backbone = 'DiT-B/2-t2i': impossible on slot 'unconditional'",
     ),
     "duplicate run id": (
