@@ -30,7 +30,7 @@ def note_snakemake() -> None:
 
     try:
         write_json(note, this_process())
-    except OSError:
+    except (OSError, Refusal):
         return  # nothing can be written here: no lock either
     atexit.register(remove)
 

@@ -126,13 +126,14 @@ def _run_problems(scale: Scale, run: Run) -> Iterator[str]:
     """Why a run that somebody asked for by name cannot be trained."""
     slot = SLOTS[run.slot]
     yield from _unknown("backbone", run.backbone, (*BACKBONES, *scale.backbones))
-    if run.backbone in scale.backbones:
-        size = scale.backbones[run.backbone]
-        if slot.told not in size.told or slot.space != size.space:
-            yield (
-                f"backbone = {run.backbone!r}: impossible on slot {run.slot!r} "
-                f"({slot.space} space, conditioned on {slot.told})"
-            )
+    size: Any = scale.backbones.get(run.backbone)
+    if size is None and run.backbone in BACKBONES:  # what its kind can do is known without a size
+        size = settings_model("backbone", BACKBONES[run.backbone])
+    if size is not None and (slot.told not in size.told or slot.space != size.space):
+        yield (
+            f"backbone = {run.backbone!r}: impossible on slot {run.slot!r} "
+            f"({slot.space} space, conditioned on {slot.told})"
+        )
     first, last = run.timesteps
     if not 0 <= first < last <= scale.diffusion.num_timesteps:
         yield f"timesteps = [{first}, {last}]: must be a range within [0, 1000]"

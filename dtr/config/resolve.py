@@ -37,7 +37,11 @@ def weighting_settings(scale: Scale, run: Run) -> PartSettings:
 
 
 def _part(family: Family, name: str, constants: dict[str, Any]) -> PartSettings:
-    return parse(settings_model(family, name), {"type": name} | constants, source=family)
+    model = settings_model(family, name)
+    try:
+        return parse(model, {"type": name} | constants, source="")
+    except Refusal as refusal:
+        raise Refusal(f"{family}.{str(refusal).removeprefix(': ')}") from None
 
 
 def inputs(scale: Scale, run: Run) -> Inputs:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
+from dtr.assets.autoencoder import small_kl
 from dtr.backbones.build import build_backbone
 from dtr.backbones.saved import load_model
 from dtr.cli import main
@@ -20,9 +20,11 @@ from dtr.config.resolve import run_settings
 from dtr.config.stages import Protocol, RunSettings
 from dtr.interop.checkpoints import import_checkpoint
 from dtr.planning.evaluations import protocol
+from dtr.planning.places import ASSET
 from dtr.planning.runs import find_run
-from dtr.records.schema import ModelRecord, read_record
-from dtr.routing import dtr_masks
+from dtr.records.schema import AutoencoderRecord, ModelRecord, read_record
+from dtr.records.weights import write_weights
+from dtr.routing import dtr_masks, hash_masks
 from dtr.sampling.shards import write_samples
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, hash_file
@@ -156,7 +158,7 @@ def test_the_record_says_where_the_weights_are_from(tmp_path):
     assert record["settings"] == settings.plain()
     assert record["history"] == []
     assert record["parameters"] == sum(p.numel() for p in model.parameters())
-    assert record["parts"] == {"routing": model.routing.hash()}
+    assert record["parts"] == {"routing": hash_masks(model.routing.table.numpy())}
     source = tmp_path / "0400000.pt"
     expected = {"file": "0400000.pt", "sha256": hash_file(source), "part": "ema"}
     assert record["imported_from"] == expected
@@ -487,12 +489,12 @@ def test_the_verb_imports_a_run_of_a_scale(digits_checkpoint, scale, root, tmp_p
     content = protocol(scale, "class_conditional").plain()
     content |= {"n_samples": 2, "sampling_steps": 2}
     decoder = tmp_path / content["autoencoder"]
-    decoder.mkdir()
     settings = scale.autoencoders[decoder.name]
-    save_file(build_autoencoder(settings).state_dict(), decoder / "weights.safetensors")
-    hashed = hash_file(decoder / "weights.safetensors")
-    known = {"settings": settings.plain(), "scale_factor": 1.0, "weights_sha256": hashed}
-    (decoder / "record.json").write_text(json.dumps(known))
+    write_weights(
+        decoder, ASSET, small_kl(settings).state_dict(), AutoencoderRecord,
+        settings=settings.plain(), scale_factor=1.0, test_psnr_db=20.0, dataset_hash="data",
+        provenance={},
+    )  # fmt: skip
     samples = tmp_path / "shard.npz"
     write_samples(
         [out],
@@ -527,7 +529,7 @@ def test_the_verb_imports_with_settings(digits_checkpoint, scale, tmp_path, caps
         (["--scale", "DIGITS", "--run", "in256-l2-none"], "of the channels active"),
         (["--scale", "DIGITS", "--run", "ffhq256-b2-none"], "does not fit the network"),
         (["--scale", "DIGITS", "--run", "nobody"], "run 'nobody': unknown"),
-        (["--scale", "SOURCE"], "not readable as YAML"),
+        (["--scale", "SOURCE"], "0001200.pt: line 1: not UTF-8 text"),
         (["--scale", "BROKEN"], "not readable as YAML"),
     ],
 )

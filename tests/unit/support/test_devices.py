@@ -11,6 +11,7 @@ REQUIRED = {
     "train": "run step settings data work out",
     "sample": "model protocol shard shard-size out",
     "measure": "slot real protocol out",
+    "measure-images": "images extractor real out",
     "cka": "model data out",
     "throughput": "backbone out",
 }
