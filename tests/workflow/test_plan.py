@@ -85,7 +85,7 @@ def test_files_that_an_older_version_left_satisfy_no_target(project, jobs_of_not
     named += [f"figures/figure{number}" for number in range(2, 7)]
     try:
         for name in (*named, "claims/claims", "report/index"):
-            for kind in "csv md tex json svg png pdf html".split():
+            for kind in ["csv", "md", "tex", "json", "svg", "png", "pdf", "html"]:
                 (results / name).parent.mkdir(parents=True, exist_ok=True)
                 (results / f"{name}.{kind}").write_text("of another time")
         for target in ("table5", "claims", "samples", "all"):
