@@ -30,10 +30,8 @@ rule trained:
 rule all:
     default_target: True
     input:
-        rules.report.input,
-        rules.report.output,
-        rules.claims.output,
-        targets.target_files(SCALE),
+        rules.page.input,
+        rules.page.output,
 
 
 onerror:

@@ -91,6 +91,14 @@ UNDECLARED: dict[Family, str] = {
     "routing": "dtr.routing:AnyRouting",
     "weighting": "dtr.weighting:AnyWeighting",
 }
+# What the settings of a part from outside have to build on, where the workflow reads them itself.
+BASES: dict[Family, str] = {
+    "backbone": f"{_SIZES}:BackboneSize",
+    "source": f"{_STAGES}:SourceSettings",
+    "autoencoder": f"{_STAGES}:LatentsSettings",
+    "text_encoder": f"{_STAGES}:TextEncoderSettings",
+    "extractor": f"{_STAGES}:FittedSettings",
+}
 
 
 def named(family: Family, name: str) -> str:
@@ -121,9 +129,29 @@ def settings_model(family: Family, name: str) -> type[PartSettings]:
     if model is None:
         raise Refusal(
             f"{named(family, name)}: declares no settings; accepted: a builder whose first "
-            "argument is annotated with a subclass of PartSettings"
+            f"argument is annotated with a subclass of {_base(family).__name__}"
+        )
+    if not issubclass(model, _base(family)):
+        raise Refusal(
+            f"{named(family, name)}: its settings {model.__name__} are not a subclass of "
+            f"{_base(family).__module__}.{_base(family).__name__}"
         )
     return model
+
+
+def build(family: Family, name: str, *arguments: Any, **options: Any) -> Any:
+    """What the builder of a part makes; whatever one from outside raises is refused by its name."""
+    builder = load(family, name)
+    if name in BUILT_IN[family]:
+        return builder(*arguments, **options)
+    try:
+        return builder(*arguments, **options)
+    except Refusal:
+        raise
+    except Exception as error:  # whatever somebody else's code may raise
+        reason = " ".join(str(error).split()) or "no reason given"
+        who = named(family, name)
+        raise Refusal(f"{who}: raised {type(error).__name__}: {reason}") from None
 
 
 def part_source(family: Family, name: str) -> str | None:
@@ -178,6 +206,10 @@ def _outside_schema(ours: list[str]) -> dict[str, Any]:
 
 def _options(info: Any) -> dict[str, Any]:
     return {"mode": info.mode, "exclude_defaults": info.exclude_defaults}
+
+
+def _base(family: Family) -> type[PartSettings]:
+    return _attribute(BASES[family]) if family in BASES else PartSettings
 
 
 def _attribute(place: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dtr.registry import load
+from dtr.registry import build
 from dtr.routing import cluster_of
 from dtr.support.settings import Count, PartSettings, Positive
 
@@ -144,4 +144,4 @@ class UncertaintyWeighting(Weighting):
 
 def build_weighting(settings: PartSettings, snr: np.ndarray) -> Any:
     """The weighting that `settings.type` names; snr: [T] float64 of the training process."""
-    return load("weighting", settings.type)(settings, snr)
+    return build("weighting", settings.type, settings, snr)

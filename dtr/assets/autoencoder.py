@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtr.assets.fitting import fit
-from dtr.config.stages import AutoencoderSettings
+from dtr.config.stages import AutoencoderSettings, LatentsSettings
 from dtr.planning.places import ASSET
 from dtr.records.provenance import provenance
 from dtr.records.schema import AutoencoderRecord
 from dtr.records.weights import read_weights, write_weights
-from dtr.registry import load, settings_model
+from dtr.registry import build, settings_model
 from dtr.seeding import generator
 from dtr.support.settings import parse
 
@@ -77,7 +77,7 @@ def small_kl(settings: AutoencoderSettings) -> PatchedAutoencoder:
 
 
 def train_autoencoder(
-    settings: AutoencoderSettings,
+    settings: LatentsSettings,
     train: np.ndarray,
     test: np.ndarray,
     folder: Path,
@@ -102,9 +102,12 @@ def train_autoencoder(
         error = F.mse_loss(model.decode(latents), batch)
         return error + settings.kl_weight * posterior.kl().mean()
 
-    build = load("autoencoder", settings.type)
     title = f"autoencoder {folder.name}"
-    model = fit(settings, lambda: build(settings), loss_of, count=len(pixels), title=title)
+
+    def untrained() -> nn.Module:
+        return build("autoencoder", settings.type, settings)
+
+    model = fit(settings, untrained, loss_of, count=len(pixels), title=title)
     seconds = time.perf_counter() - started
     factor = settings.scale_factor or measured_scale(*encode(model, train))
     restored = decode(model, encode(model, test)[0] * factor, factor)
@@ -133,7 +136,7 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[nn.Module, floa
     record, tensors = read_weights(folder, ASSET, AutoencoderRecord)
     kind = record.settings["type"]
     settings = parse(settings_model("autoencoder", kind), record.settings, source=str(folder))
-    model = load("autoencoder", kind)(settings)
+    model = build("autoencoder", kind, settings)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False).to(device), record.scale_factor
 

@@ -18,7 +18,7 @@ from dtr.planning.places import ASSET
 from dtr.records.provenance import provenance
 from dtr.records.schema import ExtractorRecord
 from dtr.records.weights import read_weights, write_weights
-from dtr.registry import load, settings_model
+from dtr.registry import build, settings_model
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
@@ -85,9 +85,12 @@ def train_extractor(
         batch = _shifted(images[rows], seed=settings.seed, step=step)
         return F.cross_entropy(model(_to_network(batch))[1], classes[torch.from_numpy(rows)])
 
-    build = load("extractor", settings.type)
     title = f"extractor {folder.name}"
-    model = fit(settings, lambda: build(settings), loss_of, count=len(images), title=title)
+
+    def untrained() -> nn.Module:
+        return build("extractor", settings.type, settings)
+
+    model = fit(settings, untrained, loss_of, count=len(images), title=title)
     seconds = time.perf_counter() - started
     write_weights(
         folder,
@@ -108,7 +111,7 @@ def load_extractor(folder: Path, device: str = "cpu") -> nn.Module:
     record, tensors = read_weights(folder, ASSET, ExtractorRecord)
     kind, source = record.settings.get("type"), f"{folder / ASSET[1]}: settings"
     settings = parse(settings_model("extractor", kind), record.settings, source=source)
-    model = load("extractor", kind)(settings)
+    model = build("extractor", kind, settings)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False).to(device)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from dtr.config.stages import TextEncoderSettings, WordsSettings
-from dtr.registry import load
+from dtr.registry import build
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing
@@ -38,7 +38,7 @@ class TextEncoder(Protocol):
 
 def build_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
     """The encoder that `settings.type` names."""
-    return load("text_encoder", settings.type)(settings)
+    return build("text_encoder", settings.type, settings)
 
 
 class WordEncoder:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from dtr.config.backbones import BackboneSize, Inputs
-from dtr.registry import load, named
+from dtr.registry import build, named
 from dtr.support.errors import Refusal
 from dtr.support.settings import PartSettings
 
@@ -14,5 +14,5 @@ def build_backbone(
     """The network of a run with its routing masks, initialised from torch's current seed."""
     if (reason := settings.misfit(inputs)) is not None:
         raise Refusal(f"{named('backbone', settings.type)}: {reason}")
-    builder = load("backbone", settings.type)
-    return builder(settings, inputs, routing, num_timesteps=num_timesteps)
+    own = {"num_timesteps": num_timesteps}
+    return build("backbone", settings.type, settings, inputs, routing, **own)

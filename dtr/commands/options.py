@@ -47,9 +47,9 @@ def add_path(verb: argparse.ArgumentParser, flag: str, help: str, *, required: b
     verb.add_argument(flag, type=Path, required=required, metavar="PATH", help=help)
 
 
-def add_out(verb: argparse.ArgumentParser) -> None:
+def add_out(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Where a verb writes."""
-    add_path(verb, "--out", "what is written: a folder or a file")
+    add_path(verb, "--out", "what is written: a folder or a file", required=required)
 
 
 def add_data(verb: argparse.ArgumentParser) -> None:

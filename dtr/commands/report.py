@@ -2,16 +2,20 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtr.commands import options
 from dtr.commands.scale import scale_of
 from dtr.support.errors import Refusal
 
+if TYPE_CHECKING:
+    from dtr.config.scale import Scale
+
 FROM_REFERENCE = "results/from-reference"  # where the report of reference results is built
 
 
 def report(args: argparse.Namespace) -> None:
-    """Build tables, figures, claims and the page from records that exist; starts nothing."""
+    """Build tables, figures, claims and the page of what exists now, below now/; starts nothing."""
     from dtr.records.reference import restore
     from dtr.reporting.html import build_report
 
@@ -19,9 +23,17 @@ def report(args: argparse.Namespace) -> None:
         raise Refusal("--settings, --reference: one of them, and one only, names the records")
     if args.reference is not None:
         scale = restore(args.reference, Path(FROM_REFERENCE))
+        page = build_report(scale, Path(scale.results))  # no rule declares anything there
     else:
-        scale = scale_of(args)
-    print(f"report: {build_report(scale)}")
+        page = build_report(scale_of(args))
+    print(f"report: {page}")
+
+
+def page(args: argparse.Namespace) -> None:
+    """Build the page of a finished scale beside tables, figures and claims; for the workflow."""
+    from dtr.reporting.html import build_page
+
+    print(f"page: {build_page(scale_of(args))}")
 
 
 def collect(args: argparse.Namespace) -> None:
@@ -61,7 +73,7 @@ def table(args: argparse.Namespace) -> None:
 
     scale = scale_of(args)
     built = build_table(args.only, Records(scale))
-    write_tables([built], Path(scale.results) / "tables")
+    write_tables([built], _folder(scale, args.out, "tables"))
     print(to_markdown(built), end="")
 
 
@@ -71,7 +83,7 @@ def figure(args: argparse.Namespace) -> None:
     from dtr.reporting.figures.draw import draw_figure
 
     scale = scale_of(args)
-    folder = Path(scale.results) / "figures"
+    folder = _folder(scale, args.out, "figures")
     if draw_figure(args.only, Records(scale), folder) is None:
         raise Refusal(f"--only {args.only}: there are no records to draw it from yet")
     print(f"figure: {folder / args.only}.svg")
@@ -83,9 +95,16 @@ def claims(args: argparse.Namespace) -> None:
     from dtr.reporting.claims.judged import build_claims, write_claims
 
     scale = scale_of(args)
-    folder = Path(scale.results) / "claims"
+    folder = _folder(scale, args.out, "claims")
     write_claims(build_claims(scale, Records(scale)), folder)
     print(f"claims: {folder / 'claims.md'}")
+
+
+def _folder(scale: "Scale", out: Path | None, name: str) -> Path:
+    """Where a verb writes: what is made by hand never stands where a rule declares its output."""
+    from dtr.planning.places import Places
+
+    return Path(Places(scale.results).now()) / name if out is None else out
 
 
 def add_verbs(verbs: options.Verbs) -> None:
@@ -93,6 +112,9 @@ def add_verbs(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "report", report)
     options.add_settings(verb, required=False)
     options.add_reference(verb, required=False)
+
+    verb = options.add_verb(verbs, "page", page)
+    options.add_settings(verb)
 
     verb = options.add_verb(verbs, "collect", collect)
     options.add_settings(verb)
@@ -108,6 +130,8 @@ def add_verbs(verbs: options.Verbs) -> None:
         verb.add_argument(
             "--only", required=True, help="name of a table or figure: table4, figure3"
         )
+        options.add_out(verb, required=False)
 
     verb = options.add_verb(verbs, "claims", claims)
     options.add_settings(verb)
+    options.add_out(verb, required=False)

@@ -1,9 +1,10 @@
 """Sizes of the networks, and what they are told about images. Free of torch."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dtr.support.errors import Refusal
 from dtr.support.settings import Count, PartSettings, Settings, Share
 
 
@@ -32,7 +33,13 @@ class BackboneSize(PartSettings):
     @property
     def channels(self) -> int:
         """Channels that the widest mask covers."""
-        raise NotImplementedError
+        raise Refusal(f"backbone {self.type!r}: its settings have no `channels`")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        if getattr(cls, "space", None) not in ("latent", "pixel"):
+            raise TypeError(f"{cls.__name__}: `space` is missing; accepted: 'latent', 'pixel'")
 
     def misfit(self, inputs: Inputs) -> str | None:
         """Why a network of this size cannot take the inputs, or None if it can."""

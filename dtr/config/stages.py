@@ -9,6 +9,7 @@ from pydantic import Field
 
 from dtr.config.backbones import Inputs
 from dtr.registry import part_source, settings_of
+from dtr.support.errors import Refusal
 from dtr.support.files import hash_json
 from dtr.support.settings import Count, Name, PartSettings, Positive, Settings, Share
 
@@ -60,17 +61,27 @@ class FittedSettings(PartSettings):
     seed: int
 
 
-class AutoencoderSettings(FittedSettings):
+class LatentsSettings(FittedSettings):
+    """What every autoencoder says: the shape of its latents, and its loss."""
+
+    latent_channels: Count
+    kl_weight: Positive
+    scale_factor: Positive | None = None  # None: measured as 1 / std of the training latents
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per latent pixel, on one side."""
+        raise Refusal(f"autoencoder {self.type!r}: its settings have no `downsampling`")
+
+
+class AutoencoderSettings(LatentsSettings):
     """The image <-> latent autoencoder `train`: a small diffusers AutoencoderKL."""
 
     type: Literal["train"]
     patch_size: Count  # image pixels folded into the channels of one network pixel, per side
     channels: Annotated[list[Count], Field(min_length=1)]  # one per resolution, halved in between
-    latent_channels: Count
     layers_per_block: Count
     norm_groups: Count
-    kl_weight: Positive
-    scale_factor: Positive | None = None  # None: measured as 1 / std of the training latents
 
     @property
     def downsampling(self) -> int:

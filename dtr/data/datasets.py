@@ -10,7 +10,7 @@ import pandas as pd
 
 from dtr.config.stages import SourceSettings
 from dtr.data.captions import check_captions
-from dtr.registry import load, named
+from dtr.registry import build, named
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
 
@@ -72,7 +72,13 @@ def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
     per image: path, label, split ("train" or "test") and, where it has them, captions.
     """
     who = named("source", settings.type)
-    images, index = load("source", settings.type)(settings)
+    made = build("source", settings.type, settings)
+    try:
+        images, index = made
+    except (TypeError, ValueError):
+        raise Refusal(
+            f"{who}: returned a {type(made).__name__}; accepted: images and their index"
+        ) from None
     _check_source(who, settings, images, index)
     if "captions" in index:
         index["captions"] = check_captions(index["captions"], index["path"], source=who)
@@ -106,6 +112,9 @@ def _check_source(
     who: str, settings: SourceSettings, images: np.ndarray, index: pd.DataFrame
 ) -> None:
     side = settings.resolution
+    if not isinstance(images, np.ndarray) or not isinstance(index, pd.DataFrame):
+        found = f"a {type(images).__name__} and a {type(index).__name__}"
+        raise Refusal(f"{who}: returned {found}; accepted: an array and a data frame")
     if images.dtype != np.uint8 or images.shape != (len(index), side, side, 3):
         found = f"{images.dtype} {list(images.shape)} for {len(index)} rows"
         raise Refusal(f"{who}: images {found}; accepted: uint8 [rows, {side}, {side}, 3]")

@@ -1,6 +1,7 @@
 """The report: one self-contained page from whatever records exist now; nothing is started."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,15 +12,22 @@ import yaml
 from markupsafe import Markup
 
 from dtr.config.scale import Scale
-from dtr.experiments import SLOTS
+from dtr.experiments import FIGURES, SLOTS, TABLES
 from dtr.planning.evaluations import protocol, protocols
+from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
 from dtr.records.table import Records
-from dtr.reporting.claims.judged import build_claims, claims_summary, grouped, write_claims
-from dtr.reporting.figures.draw import MASK_CHANNELS, build_figures
+from dtr.reporting.claims.judged import (
+    ClaimResult,
+    build_claims,
+    claims_summary,
+    grouped,
+    write_claims,
+)
+from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures
 from dtr.reporting.figures.sheets import build_sheets
 from dtr.reporting.published import published
-from dtr.reporting.tables.build import build_tables, summary
+from dtr.reporting.tables.build import Table, build_tables, summary
 from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.reporting.tables.formats import write_tables
 from dtr.support.errors import Refusal
@@ -35,29 +43,72 @@ NEEDED = (
     "claims.yaml",
     "discrepancies.yaml",
 )
-RAW_FOLDERS = ("tables", "figures", "claims", "runs", "analysis", "controls", "data")
+BUILT_FOLDERS = ("tables", "figures", "claims")
+RECORD_FOLDERS = ("runs", "analysis", "controls", "data")
 
 
-def build_report(scale: Scale) -> Path:
-    """Write tables, figures, claims and the page below `scale.results`; returns the page."""
+def build_report(scale: Scale, root: Path | None = None) -> Path:
+    """Write tables, figures, claims and the page of the records that exist now; returns the page.
+
+    root: folder below which all of it goes, never one where rules declare outputs; None: the
+    scale's own for what exists now.
+    """
+    _check_sources()
+    root = Path(Places(scale.results).now()) if root is None else root
+    records = Records(scale)
+    tables, claims = build_tables(scale, records), build_claims(scale, records)
+    write_tables(tables, root / "tables")
+    write_claims(claims, root / "claims")
+    page = root / "report" / "index.html"
+    pictures = build_figures(records, figures=root / "figures", others=page.parent)
+    _write_page(page, records, tables, claims, pictures, linked=(*TABLES, *FIGURES))
+    return page
+
+
+def build_page(scale: Scale) -> Path:
+    """Write the page of a finished scale and the pictures that it alone shows; returns the page.
+
+    It links to the tables, figures and claims of the scale, which other jobs have written.
+    """
+    _check_sources()
+    records = Records(scale)
+    page = Path(Places(scale.results).page())
+    pictures = build_figures(records, figures=None, others=page.parent)
+    tables, claims = build_tables(scale, records), build_claims(scale, records)
+    _write_page(page, records, tables, claims, pictures, linked=scale.targets)
+    return page
+
+
+def _check_sources() -> None:
     for name in NEEDED:
         if not (SOURCES / name).is_file():
             raise Refusal(f"{SOURCES / name}: missing; the page is built from a repository clone")
-    root = Path(scale.results)
-    records = Records(scale)
-    tables = build_tables(scale, records)
-    write_tables(tables, root / "tables")
-    claims = build_claims(scale, records)
-    write_claims(claims, root / "claims")
-    page = root / "report" / "index.html"
+
+
+def _write_page(
+    page: Path,
+    records: Records,
+    tables: list[Table],
+    claims: list[ClaimResult],
+    pictures: list[Picture],
+    *,
+    linked: Iterable[str],
+) -> None:
+    """Write the page, and the sample sheets beside it; `linked` tables and figures have files."""
+    scale = records.scale
+    up = Path(os.path.relpath(scale.results, page.parent)).as_posix()
+    folders = [f"../{name}" for name in BUILT_FOLDERS if (page.parent.parent / name).is_dir()]
+    folders += [f"{up}/{name}" for name in RECORD_FOLDERS if (records.root / name).is_dir()]
     text = (
         _environment()
         .get_template("page.html.j2")
         .render(
             scale=scale,
+            up=up,
+            linked=set(linked),
             tables=tables,
-            pictures=build_figures(records, root / "figures"),
-            sheets=build_sheets(records, root / "figures"),
+            pictures=pictures,
+            sheets=build_sheets(records, page.parent),
             counts=summary(tables),
             claims=grouped(claims),
             claims_summary=claims_summary(claims),
@@ -69,11 +120,10 @@ def build_report(scale: Scale) -> Path:
             machines=_machines(records),
             protocols=_protocols(scale),
             slots=SLOTS,
-            folders=[name for name in RAW_FOLDERS if (root / name).is_dir()],
+            folders=folders,
         )
     )
     write_text(page, text)
-    return page
 
 
 def _environment() -> jinja2.Environment:

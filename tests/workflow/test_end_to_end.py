@@ -33,7 +33,9 @@ def tiny(digits: dict) -> dict:
     digits["extractors"]["digits-cnn"] |= {"width": 4, "features": 8, "steps": 10}
     for slot in digits["slots"].values():
         slot["steps"] = 20
-    digits["backbones"] = {"DiT-L/2": {"patch_size": 2, "width": 16, "depth": 2, "heads": 2}}
+    digits["backbones"] = {
+        "DiT-L/2": {"type": "dit", "patch_size": 2, "width": 16, "depth": 2, "heads": 2}
+    }
     digits["training"] |= {"batch_size": 8, "warmup_steps": 5}
     digits["evaluation"] |= {
         "n_samples": 60,
@@ -143,7 +145,7 @@ def test_another_beta_retrains_the_routed_runs_only(finished, digits):
         if routing != "none"
     }
     redone = {rule for rule, _ in jobs}
-    assert redone == {"train", "sample", "measure", "table", "claims", "report"}
+    assert redone == {"train", "sample", "measure", "table", "verdicts", "page"}
 
 
 def test_another_learning_rate_retrains_all_but_nothing_before(finished, digits):
@@ -174,7 +176,7 @@ def test_one_lost_record_is_measured_again_and_the_page_does_not_wait(finished, 
     assert partial.returncode == 0, partial.stderr
     assert not lost.exists()
     jobs = finished.planned("--configfile", scale)
-    assert sorted(rule for rule, _ in jobs) == ["claims", "measure", "report", "table"]
+    assert sorted(rule for rule, _ in jobs) == ["measure", "page", "table", "verdicts"]
     answer = finished.snakemake("--cores", "2", "--configfile", scale)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert read_json(lost)["metrics"] == values
@@ -188,7 +190,10 @@ def test_a_corrupted_latent_shard_is_refused_and_nothing_is_deleted(finished, sc
     before = contents(latents)
     target = RESULTS / "runs/in256-l2-none/seed1/step20/train.json"
     page = finished.folder / RESULTS / "report/index.html"
+    built = page.read_bytes()
     page.unlink()
+    now = finished.folder / RESULTS / "now/report/index.html"
+    now.unlink(missing_ok=True)
     try:
         answer = finished.snakemake("--cores", "1", "--configfile", scale, "--", str(target))
         assert contents(latents) == before
@@ -199,4 +204,7 @@ def test_a_corrupted_latent_shard_is_refused_and_nothing_is_deleted(finished, sc
     assert len(log.splitlines()) == 1
     assert "shard-00000.npy: content differs from its manifest (corrupted?)" in log
     assert not (finished.folder / target).exists()
-    assert page.is_file()  # of what there is, although a job failed
+    assert now.is_file()  # of what there is, although a job failed
+    assert f"report: {now.relative_to(finished.folder)}" in answer.stdout + answer.stderr
+    assert not page.exists()  # it is another job's to make
+    page.write_bytes(built)

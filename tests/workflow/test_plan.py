@@ -1,6 +1,7 @@
 """What Snakemake would do with a scale, and how it refuses one: nothing is computed here."""
 
 import re
+import shutil
 from collections import Counter
 
 import pytest
@@ -37,8 +38,8 @@ def test_the_default_scale_trains_every_run_of_the_paper(project, whole):
         "throughput": 3,
         "table": 8,
         "figure": 5,
-        "claims": 1,
-        "report": 1,
+        "verdicts": 1,
+        "page": 1,
     }
 
 
@@ -48,7 +49,50 @@ def test_one_table_can_be_asked_for(project):
     methods = ("none", "maxroaming", "ercdt8", "cdtr8", "dtr-a4")
     assert trained == {f"ffhq256-b2-{method}" for method in methods}
     assert [out for rule, out in jobs if rule == "table"] == ["results/digits/tables/table8.csv"]
-    assert not {"report", "claims", "figure", "throughput"} & {rule for rule, _ in jobs}
+    assert not {"page", "verdicts", "figure", "throughput"} & {rule for rule, _ in jobs}
+
+
+ASKED = ("table5", "figure3", "claims", "samples", "all")
+
+
+@pytest.fixture(scope="module")
+def jobs_of_nothing(project) -> dict[str, list[tuple[str, str]]]:
+    """What is planned for each target while there are no results."""
+    return {target: sorted(project.planned(target)) for target in ASKED}
+
+
+def test_a_page_of_what_exists_satisfies_no_target(project, jobs_of_nothing):
+    scale = ("--scale", "workflow/config/digits.yaml")
+    settings = project.run("python", "-m", "dtr", "settings", *scale).stdout
+    for verb in (["report"], ["table", "--only", "table5"], ["figure", "--only", "figure2"]):
+        answer = project.run("python", "-m", "dtr", *verb, "--settings", settings)
+        assert answer.returncode == 0, answer.stderr
+    results = project.folder / "results/digits"
+    try:
+        assert [path.name for path in results.iterdir()] == ["now"]
+        assert {path.name for path in (results / "now").iterdir()} == {
+            "claims", "figures", "report", "tables",
+        }  # fmt: skip
+        planned = {target: sorted(project.planned(target)) for target in ASKED}
+    finally:
+        shutil.rmtree(results)
+    assert planned == jobs_of_nothing
+
+
+def test_files_that_an_older_version_left_satisfy_no_target(project, jobs_of_nothing):
+    results = project.folder / "results/digits"
+    named = [f"tables/table{number}" for number in range(1, 9)]
+    named += [f"figures/figure{number}" for number in range(2, 7)]
+    try:
+        for name in (*named, "claims/claims", "report/index"):
+            for kind in ["csv", "md", "tex", "json", "svg", "png", "pdf", "html"]:
+                (results / name).parent.mkdir(parents=True, exist_ok=True)
+                (results / f"{name}.{kind}").write_text("of another time")
+        for target in ("table5", "claims", "samples", "all"):
+            left = {job for job in jobs_of_nothing[target] if "figure2" not in job[1]}
+            assert left <= set(project.planned(target)), target
+    finally:
+        shutil.rmtree(results)
 
 
 def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
@@ -99,6 +143,7 @@ def new_run(**changes) -> dict:
     return run | {"iterations": 100_000} | changes
 
 
+TEXT_SIZE = {"type": "dit_text", "patch_size": 2, "width": 72, "depth": 4, "heads": 4}
 MISTAKES = {
     "unknown key": (
         lambda scale: scale["training"].update(colour="red"),
@@ -113,7 +158,10 @@ MISTAKES = {
         "routing.beta = 1.5",
     ),
     "impossible pair": (
-        lambda scale: scale.update(extra_runs=[new_run(backbone="DiT-B/2-t2i")]),
+        lambda scale: scale.update(
+            backbones=scale["backbones"] | {"DiT-B/2-t2i": TEXT_SIZE},
+            extra_runs=[new_run(backbone="DiT-B/2-t2i")],
+        ),
         "extra_runs.0.backbone = 'DiT-B/2-t2i': impossible on slot 'unconditional'",
     ),
     "duplicate run id": (

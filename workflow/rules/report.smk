@@ -1,4 +1,5 @@
-# Tables, figures and the page, from whatever records exist.
+# Tables, figures, claims and the page of a scale whose records are all there. What exists at one
+# moment is shown by the verb `report`, below now/: no rule declares a file there.
 
 
 rule table:
@@ -18,9 +19,10 @@ rule table:
         "../../envs/environment-cpu.yaml"
     params:
         settings=SETTINGS,
+        out=subpath(output[0], parent=True),
     shell:
         "python -m dtr table --settings {params.settings:q} --only {wildcards.table}"
-        " 2>&1 | tee {log:q}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule figure:
@@ -40,12 +42,13 @@ rule figure:
         "../../envs/environment-cpu.yaml"
     params:
         settings=SETTINGS,
+        out=subpath(output[0], parent=True),
     shell:
         "python -m dtr figure --settings {params.settings:q} --only {wildcards.figure}"
-        " 2>&1 | tee {log:q}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-rule claims:
+rule verdicts:
     input:
         targets.target_records(SCALE),
     output:
@@ -61,13 +64,17 @@ rule claims:
         "../../envs/environment-cpu.yaml"
     params:
         settings=SETTINGS,
+        out=subpath(output[0], parent=True),
     shell:
-        "python -m dtr claims --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m dtr claims --settings {params.settings:q} --out {params.out:q}"
+        " 2>&1 | tee {log:q}"
 
 
-rule report:
+rule page:
     input:
         targets.target_records(SCALE),
+        targets.target_files(SCALE),
+        rules.verdicts.output,
     output:
         report(
             PLACES.page(),
@@ -81,4 +88,4 @@ rule report:
     params:
         settings=SETTINGS,
     shell:
-        "python -m dtr report --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m dtr page --settings {params.settings:q} 2>&1 | tee {log:q}"

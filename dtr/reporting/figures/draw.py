@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
 
+from dtr.experiments import FIGURES
 from dtr.records.table import Records
 from dtr.reporting.figures.quality import convergence_figure, guidance_figure, ratio_figure
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
@@ -71,14 +72,19 @@ DRAWN: dict[str, Callable[[Records], tuple[Figure, str] | None]] = {
 FIGURE_NAMES = tuple(DRAWN)
 
 
-def build_figures(records: Records, folder: Path) -> list[Picture]:
-    """Draw every figure there is material for; each is written as in `draw_figure`."""
-    pictures = (draw_figure(name, records, folder) for name in FIGURE_NAMES)
+def build_figures(records: Records, *, figures: Path | None, others: Path) -> list[Picture]:
+    """Draw every figure there is material for; each is written as in `draw_figure`.
+
+    figures: folder of the paper's, None: they have their files already; others: of the rest.
+    """
+    pictures = (
+        draw_figure(name, records, figures if name in FIGURES else others) for name in FIGURE_NAMES
+    )
     return [picture for picture in pictures if picture is not None]
 
 
-def draw_figure(name: str, records: Records, folder: Path) -> Picture | None:
-    """Draw one of FIGURE_NAMES and write <folder>/<name>.png, .pdf and .svg.
+def draw_figure(name: str, records: Records, folder: Path | None) -> Picture | None:
+    """Draw one of FIGURE_NAMES and write <folder>/<name>.png, .pdf and .svg, if given a folder.
 
     None, and nothing is written, where no record has a point of it. Refuses unknown names.
     """
@@ -89,17 +95,18 @@ def draw_figure(name: str, records: Records, folder: Path) -> Picture | None:
         return None if drawn is None else _finish(name, *drawn, folder)
 
 
-def _finish(name: str, figure: Figure, alt: str, folder: Path) -> Picture:
+def _finish(name: str, figure: Figure, alt: str, folder: Path | None) -> Picture:
     # Laid out once: every format would do it again, and differ by the widths of its text.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        with replacing(folder / f"{name}.{suffix}") as temporary:
-            figure.savefig(temporary, format=suffix, dpi=150, facecolor="white", metadata=metadata)
     out = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Title": alt}
     figure.savefig(out, format="svg", facecolor="white", metadata=metadata)
-    write_text(folder / f"{name}.svg", out.getvalue())
+    if folder is not None:
+        for suffix, about in (("png", {}), ("pdf", {"CreationDate": None})):
+            with replacing(folder / f"{name}.{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix, dpi=150, facecolor="white", metadata=about)
+        write_text(folder / f"{name}.svg", out.getvalue())
     return Picture(name, _inline(out.getvalue(), name, alt), alt)
 
 

@@ -59,7 +59,7 @@ def head_of_array(archive: Path, name: str, count: int) -> np.ndarray | None:
 
 
 def build_sheets(records: Records, folder: Path) -> list[Sheet]:
-    """One sheet per slot that has samples; writes figures/samples-<run>-step<step>.png."""
+    """One sheet per slot that has samples; writes <folder>/samples-<run>-step<step>.png."""
     sheets = []
     for slot in SLOTS:
         if slot in records.scale.slots:

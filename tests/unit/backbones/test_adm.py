@@ -161,7 +161,7 @@ def test_one_table_per_width_is_shared_by_dtr_and_not_by_random():
     assert [mask.shape for mask in masks] == [(3, width, 1, 1) for width in widths]
     assert torch.equal(masks[0], masks[2])
     for mask, width in zip(masks, widths, strict=True):
-        expected = dtr_masks(1000, width, beta=0.8, alpha=4.0)[t].float()
+        expected = torch.from_numpy(dtr_masks(1000, width, beta=0.8, alpha=4.0))[t].float()
         assert torch.equal(mask[:, :, 0, 0], expected)
     independent = WidthMasks(RANDOM, widths, num_timesteps=1000)
     first, wide, second = (mask[:, :, 0, 0] for mask in independent(t))
@@ -178,11 +178,13 @@ def test_random_masks_of_different_widths_have_their_own_draws():
     assert abs(agreement - (0.75 * 25 / 32 + 0.25 * 7 / 32)) < 0.03
 
 
-def test_hash_and_output_follow_the_tables_in_the_state():
+def test_the_output_follows_the_tables_in_the_state_and_the_hash_the_settings():
     model, other = randomised(build(RANDOM)), build(RANDOM.model_copy(update={"seed": 7}))
-    assert model.routing.hash() == build(RANDOM).routing.hash() != other.routing.hash()
+    before = other.routing.hash()
+    assert model.routing.hash() == build(RANDOM).routing.hash() != before
     other.load_state_dict(model.state_dict())
-    assert model.routing.hash() == other.routing.hash()
+    # It identifies a run by its masks before the first step, whatever was restored since.
+    assert other.routing.hash() == before
     assert torch.equal(other(*inputs()), model(*inputs()))
 
 

@@ -56,7 +56,9 @@ def lines_of(axis: Axes) -> list[tuple[list[float], list[float]]]:
 
 
 def names_drawn(scale: Scale, folder: Path) -> list[str]:
-    return [picture.name for picture in build_figures(Records(scale), folder)]
+    return [
+        picture.name for picture in build_figures(Records(scale), figures=folder, others=folder)
+    ]
 
 
 def change_settings(path: Path) -> None:
@@ -300,7 +302,7 @@ def test_the_page_stays_small_however_much_is_trained(grid: dict, tmp_path: Path
     records = Records(scale)
     figure, _ = training_figure(records)
     assert sum(len(line.get_xdata()) for axis in figure.axes for line in axis.lines) <= ALL_POINTS
-    pictures = build_figures(records, tmp_path / "figures")
+    pictures = build_figures(records, figures=tmp_path / "figures", others=tmp_path / "figures")
     assert [picture.name for picture in pictures] == list(FIGURE_NAMES)
     for picture in pictures:
         assert len(picture.svg.encode()) < 400_000, picture.name
