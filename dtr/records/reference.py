@@ -19,6 +19,8 @@ from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json, write_text
 
 RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
+SCALE = "scale.json"
+BUILT = ("tables", "figures", "claims", "report")  # what a report adds to a restored folder
 HISTORY_POINTS = 25  # kept of each training
 SAME = 1e-9  # relative difference below which two values are one
 
@@ -26,7 +28,8 @@ SAME = 1e-9  # relative difference below which two values are one
 def collect(scale: Scale, out: Path) -> int:
     """Copy the records of a scale to the reference folder `out`; returns their number.
 
-    What was there before is replaced. Records that cannot be read are refused.
+    Reference results that were there before are replaced; a folder that holds anything else is
+    refused, as are records that cannot be read.
     """
     root = Path(scale.results)
     paths = sorted(path for pattern in RECORDS for path in root.glob(pattern))
@@ -34,8 +37,8 @@ def collect(scale: Scale, out: Path) -> int:
         raise Refusal(f"{root}: no records to collect")
     if (broken := Records(scale).broken) != {}:
         raise Refusal(f"{root / next(iter(broken))}: {next(iter(broken.values()))}")
-    shutil.rmtree(out, ignore_errors=True)
-    write_text(out / "scale.json", canonical_json(scale.plain()) + "\n")
+    _make_room(out)
+    write_text(out / SCALE, canonical_json(scale.plain()) + "\n")
     for path in paths:
         record = read_json(path)
         if len(history := record.get("history", [])) > HISTORY_POINTS:
@@ -47,18 +50,45 @@ def collect(scale: Scale, out: Path) -> int:
 
 def reference_scale(folder: Path) -> Scale:
     """The scale behind a reference folder; its `results` is that folder."""
-    file = folder / "scale.json"
+    file = folder / SCALE
     if not file.is_file():
         raise Refusal(f"{folder}: no reference results (scale.json is missing)")
     return parse_scale(read_json(file) | {"results": str(folder)}, source=str(file))
 
 
 def restore(folder: Path, out: Path) -> Scale:
-    """Copy a reference folder to the results folder `out`, for building its report there."""
+    """Copy a reference folder to the results folder `out`, for building its report there.
+
+    What an earlier call has left there is replaced; a folder that holds anything else is refused.
+    """
     scale = reference_scale(folder)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(folder, out)
+    if out.resolve() == folder.resolve():
+        raise Refusal(f"{folder}: is where its report is built; name another folder")
+    _make_room(out, built=True)
+    shutil.copytree(folder, out, dirs_exist_ok=True)
     return scale.model_copy(update={"results": str(out)})
+
+
+def _make_room(out: Path, *, built: bool = False) -> None:
+    """Remove from `out` what `collect` or `restore` wrote, and refuse to touch anything else.
+
+    built: a report may have been built there from it.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / SCALE).is_file():
+        raise Refusal(f"{out}: holds something else than reference results; name another folder")
+    own = {path for pattern in (SCALE, *RECORDS) for path in out.glob(pattern)}
+    for name in BUILT if built else ():
+        own.update((out / name).rglob("*"))
+    found = sorted(path for path in out.rglob("*") if not path.is_dir() or path.is_symlink())
+    for path in found:
+        if path not in own or path.is_symlink():
+            raise Refusal(f"{path}: no part of reference results; {out} is left as it is")
+    for path in found:
+        path.unlink()
+    for path in sorted(out.rglob("*"), reverse=True):
+        path.rmdir()  # empty by now, the deepest first
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,17 @@ class Records:
         self.broken[place["path"]] = problem
         return problem
 
+    def rows_of(self, run: str, step: int, protocol_id: str) -> pd.DataFrame:
+        """The metrics rows of one model under one protocol, for the seeds of the scale."""
+        frame = self.frame
+        return frame[
+            (frame["kind"] == "metrics")
+            & (frame["run"] == run)
+            & (frame["step"] == step)
+            & (frame["protocol_id"] == protocol_id)
+            & frame["seed"].isin(self.scale.seeds)
+        ]
+
     def training_of(self, run: str, seed: int, step: int) -> ModelRecord | None:
         """The readable training record of one model, if it exists."""
         return self.trainings.get(f"runs/{run}/seed{seed}/step{step}/train.json")

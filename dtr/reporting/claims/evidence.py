@@ -13,7 +13,6 @@ from dtr.planning.runs import all_runs, reason_not_run
 from dtr.records.schema import CkaRecord
 from dtr.records.table import Records
 from dtr.reporting.claims.verdicts import Estimate, Evidence, exact
-from dtr.reporting.tables.cells import rows_of
 
 PENDING = "no record yet"
 
@@ -30,7 +29,7 @@ class Evaluator:
 
     def metric(self, name: str, step: int, protocol: Protocol, metric: str) -> Evidence:
         """A metric of one model ("fid") with its bootstrap intervals."""
-        rows, found = rows_of(self.records, name, step, protocol.id), Evidence()
+        rows, found = self.records.rows_of(name, step, protocol.id), Evidence()
         asked = f"{metric}@{protocol.extractor}"
         for seed in self.scale.seeds:
             own = rows[rows["seed"] == seed]

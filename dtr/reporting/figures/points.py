@@ -9,7 +9,7 @@ from dtr.planning.evaluations import evaluations_for
 from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting.published import results_frame
-from dtr.reporting.tables.cells import Cell, fill_from, rows_of
+from dtr.reporting.tables.cells import Cell, fill_from
 
 
 def measured_points(records: Records, figure: str, metrics: Sequence[str]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def measured_points(records: Records, figure: str, metrics: Sequence[str]) -> pd
     )
     found = []
     for name, slot, step, own in models:
-        rows = rows_of(records, name, step, own.id)
+        rows = records.rows_of(name, step, own.id)
         current = [s for s in set(rows["seed"]) if records.outdated(name, s, step) is None]
         for metric in metrics:
             cell = Cell(metric)

@@ -12,7 +12,7 @@ from dtr.planning.evaluations import panel_protocol
 from dtr.planning.runs import baseline_run
 from dtr.records.table import Records
 from dtr.reporting.published import value_of
-from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve, rows_of
+from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
 from dtr.support.errors import Refusal
 
@@ -153,7 +153,7 @@ def _untrained_rows(column: Column, records: Records) -> pd.DataFrame:
     if baseline is None:
         return records.frame[:0]
     own = panel_protocol(scale, column.group.panel, slot)
-    return rows_of(records, baseline.id, 0, own.id)
+    return records.rows_of(baseline.id, 0, own.id)
 
 
 def _real_rows(column: Column, records: Records) -> pd.DataFrame:

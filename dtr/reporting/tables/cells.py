@@ -217,25 +217,13 @@ def _reason_not_run(scale: Scale, run_key: str) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def rows_of(records: Records, run: str, step: int, protocol_id: str) -> pd.DataFrame:
-    """The metrics rows of one model under one protocol, for the seeds of the scale."""
-    frame = records.frame
-    return frame[
-        (frame["kind"] == "metrics")
-        & (frame["run"] == run)
-        & (frame["step"] == step)
-        & (frame["protocol_id"] == protocol_id)
-        & frame["seed"].isin(records.scale.seeds)
-    ]
-
-
 def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> Cell:
     scale = records.scale
     if step is None:
         rows = records.frame[:0]
     else:
         own = panel_protocol(scale, group.panel, group.slot)
-        rows = rows_of(records, cell.run, step, own.id)
+        rows = records.rows_of(cell.run, step, own.id)
     for seed in sorted(set(rows["seed"])):
         reasons = (records.outdated(run, seed, step) for run in components(cell.run))
         if reason := next(filter(None, reasons), None):

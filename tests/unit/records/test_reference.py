@@ -1,6 +1,7 @@
 """Reference results: collected without images, restored whole, compared value by value."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -50,14 +51,53 @@ def test_thinned_histories_keep_their_end(results, tmp_path):
     assert record.history[-1].step == whole[-1]["step"]
 
 
-def test_restored_results_are_a_results_folder(results, tmp_path):
+def test_restored_results_are_a_results_folder_and_are_replaced(results, tmp_path):
     collect(results, tmp_path / "reference")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("from before")
-    scale = restore(tmp_path / "reference", tmp_path / "out")
-    assert scale.results == str(tmp_path / "out")
-    assert len(Records(scale).frame) == len(Records(results).frame)
-    assert not (tmp_path / "out" / "old.txt").exists()
+    for _ in range(2):
+        scale = restore(tmp_path / "reference", tmp_path / "out")
+        assert scale.results == str(tmp_path / "out")
+        assert len(Records(scale).frame) == len(Records(results).frame)
+        old = tmp_path / "out/runs/old/seed0/step1/train.json"
+        assert not old.exists()
+        for left in (old, tmp_path / "out/report/index.html"):
+            left.parent.mkdir(parents=True, exist_ok=True)
+            left.write_text("from before")
+
+
+def test_collecting_again_replaces_the_records_of_before(results, tmp_path):
+    folder = tmp_path / "reference"
+    count = collect(results, folder)
+    write_metrics(results, RUN, fid=1.0)
+    assert collect(results, folder) == count
+
+
+@pytest.mark.parametrize("held", ["notes.txt", "scale.json", "runs/mine/weights.pt"])
+def test_a_folder_of_anything_else_is_left_as_it_is(results, tmp_path, held):
+    """`collect --out results` once erased all results and checkpoints."""
+    collect(results, tmp_path / "reference")
+    out = tmp_path / "out"
+    for name in {held, "work/step-1.pt"}:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    for attempt in (
+        lambda: collect(results, out),
+        lambda: restore(tmp_path / "reference", out),
+        lambda: collect(results, Path(results.results)),
+        lambda: collect(results, Path(results.results).parent),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(Refusal, match=r"left as it is|something else") as refused:
+            attempt()
+        assert "\n" not in str(refused.value)
+        assert sorted(tmp_path.rglob("*")) == before
+    assert (out / held).read_text() == "mine"
+
+
+def test_a_reference_is_not_restored_onto_itself(results, tmp_path):
+    collect(results, tmp_path / "reference")
+    with pytest.raises(Refusal, match="name another folder"):
+        restore(tmp_path / "reference", tmp_path / "reference")
+    assert Records(reference_scale(tmp_path / "reference")).trainings
 
 
 def test_a_run_agrees_with_itself_and_says_what_differs(digits, results, tmp_path):
