@@ -6,7 +6,7 @@ from typing import Any
 
 from dtr.config.resolve import run_settings
 from dtr.config.results import plain_folder, results_folder
-from dtr.config.scale import Scale, SlotSettings
+from dtr.config.scale import Scale, SlotSettings, stated_facts
 from dtr.experiments import BACKBONES, RUNS, SLOTS, Run
 from dtr.registry import BUILT_IN, known_names, load, settings_model
 from dtr.routing import build_masks
@@ -45,6 +45,7 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _slot_problems(scale, name, slot)
+    yield from _deviation_problems(scale)
     yield from _weighting_problems(scale)
     yield from _batch_problems(scale)
     ids = Counter(run.id for run in (*RUNS, *scale.extra_runs))
@@ -53,6 +54,16 @@ def problems(scale: Scale) -> Iterator[str]:
         if ids[run.id] > 1:
             yield f"{where}.id = {run.id!r}: this run exists already, choose another id"
         yield from (f"{where}.{problem}" for problem in _run_problems(scale, run))
+
+
+def _deviation_problems(scale: Scale) -> Iterator[str]:
+    known = stated_facts(scale)
+    for index, text in enumerate(scale.deviations):
+        try:
+            text.format(**known)
+        except (LookupError, ValueError, AttributeError):
+            names = ", ".join(f"{{{name}}}" for name in known)
+            yield f"deviations.{index}: braces name a fact; known: {names}"
 
 
 def _weighting_problems(scale: Scale) -> Iterator[str]:

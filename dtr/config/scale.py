@@ -117,4 +117,14 @@ class Scale(Settings):
     evaluation: EvaluationSettings
     analysis: AnalysisSettings
     execution: ExecutionSettings
-    deviations: list[str]
+    deviations: list[str]  # {names} of `stated_facts` are filled in
+
+
+def stated_facts(scale: Scale) -> dict[str, Any]:
+    """What the text of a deviation may name, as planned; the page prefers what was recorded."""
+    return {
+        "cka_images": scale.analysis.cka_images,
+        "throughput_batch_size": scale.analysis.throughput_batch_size,
+        "throughput_device": scale.execution.device,
+        "throughput_threads": scale.execution.throughput_threads,
+    }

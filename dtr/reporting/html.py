@@ -11,7 +11,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from dtr.config.scale import Scale
+from dtr.config.scale import Scale, stated_facts
 from dtr.experiments import FIGURES, SLOTS, TABLES
 from dtr.planning.evaluations import protocol, protocols
 from dtr.planning.places import Places
@@ -104,6 +104,7 @@ def _write_page(
         .get_template("page.html.j2")
         .render(
             scale=scale,
+            deviations=_deviations(records),
             up=up,
             linked=set(linked),
             tables=tables,
@@ -152,6 +153,17 @@ def _texts(scale: Scale) -> dict[str, Any]:
         "discrepancies": yaml.safe_load((SOURCES / "discrepancies.yaml").read_text("utf-8")),
         "published": published(),
     }
+
+
+def _deviations(records: Records) -> list[str]:
+    """The scale's own words, with the numbers that were recorded, or else planned."""
+    facts = stated_facts(records.scale)
+    for speed in records.throughput.values():
+        for name in ("batch_size", "device", "threads"):
+            facts[f"throughput_{name}"] = getattr(speed, name)
+    for similarity in records.cka.values():
+        facts["cka_images"] = similarity.n
+    return [text.format(**facts) for text in records.scale.deviations]
 
 
 def duration(seconds: float) -> str:

@@ -294,3 +294,9 @@ def test_reading_settings_does_not_load_torch(root):
     """Snakemake parses its rules again in every job; torch would cost seconds each time."""
     code = "import sys, dtr.planning.runs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_a_deviation_names_facts_that_are_known(digits):
+    digits["deviations"] = ["Figure 6 compares {cka_images} images.", "On {machines} machines."]
+    with pytest.raises(Refusal, match=r"deviations\.1: braces name a fact; known: \{cka_images\}"):
+        load_scale(digits, source="my.yaml")

@@ -22,6 +22,7 @@ from tests.synthetic_results import (
     write_everything,
     write_metrics,
     write_samples,
+    write_throughput,
     write_training,
 )
 
@@ -202,3 +203,15 @@ def test_the_head_of_an_archive_is_read_without_the_rest(tmp_path: Path) -> None
         assert np.array_equal(head_of_array(tmp_path / "a.npz", "arr_0", 99), array)
     assert head_of_array(tmp_path / "a.npz", "labels", 2) is None
     assert head_of_array(tmp_path / "none.npz", "arr_0", 2) is None
+
+
+def test_deviations_tell_what_was_recorded(whole: Scale) -> None:
+    planned = read(html.build_report(whole))
+    assert "batches of 1 (256 on eight GPUs in the paper) on cpu with 2 CPU threads" in planned
+    write_throughput(whole, "DiT-S/2", threads=7, batch_size=3)
+    recorded = read(html.build_report(whole))
+    assert "batches of 3 (256 on eight GPUs in the paper) on cpu with 7 CPU threads" in recorded
+
+
+def read(page: Path) -> str:
+    return " ".join(page.read_text(encoding="utf-8").split())
