@@ -1,16 +1,13 @@
 """How the paper lays out Tables 1-8: column groups, rows, and the runs behind the cells."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from dtr.experiments import EXPERTS, RUNS, SLOTS, TIMED
 
 QUALITY = ("fid", "inception_score", "precision", "recall")
-BACKBONE_OF_SLOT = {  # prefix of the run ids, name of the network
-    "text_conditional": ("coco256-b2", "DiT-B/2"),
-    "unconditional": ("ffhq256-b2", "DiT-B/2"),
-    "class_conditional": ("in256-l2", "DiT-L/2"),
-    "pixel_unconditional": ("ffhq64-adm", "ADM"),
-    "pixel_class_conditional": ("in64-adm", "ADM"),
-}
-EXPERTS = "+".join(f"in256-b2-expert{i}" for i in range(4))
+CHOSEN = 4.0  # the exponent alpha that the paper settles on
+WHOLE = (0, 1000)  # timesteps of a run that is no expert
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,36 @@ class TableSpec:
     rows: tuple[RowSpec, ...]
 
 
-def _across(slots: tuple[str, ...], method: str) -> dict[str, str]:
-    return {slot: f"{BACKBONE_OF_SLOT[slot][0]}-{method}" for slot in slots}
+def run_of(
+    slot: str,
+    routing: str,
+    *,
+    alpha: float | None = None,
+    weighting: str = "vanilla",
+    network: str | None = None,
+    extension: bool = False,
+) -> str:
+    """Id of the one run of the paper with these fields; `network` as the slot's tables name it."""
+    network = network or SLOTS[slot].network
+    found = [
+        run.id
+        for run in RUNS
+        if (run.slot, run.routing.type, run.weighting.type) == (slot, routing, weighting)
+        and (run.alpha, run.beta, run.timesteps) == (alpha, None, WHOLE)
+        and run.backbone.startswith(network)
+        and (run.extends is not None) == extension
+    ]
+    if len(found) != 1:
+        raise LookupError(f"{slot}, {network}, {routing}, {alpha}, {weighting}: runs {found}")
+    return found[0]
+
+
+def _across(slots: tuple[str, ...], routing: str, **fields: Any) -> dict[str, str]:
+    return {slot: run_of(slot, routing, **fields) for slot in slots}
 
 
 def _group(panel: str, slot: str, metrics: tuple[str, ...] = ("fid",)) -> Group:
-    return Group(panel, slot, metrics, network=BACKBONE_OF_SLOT[slot][1])
+    return Group(panel, slot, metrics, network=SLOTS[slot].network)
 
 
 _LATENT = ("text_conditional", "unconditional", "class_conditional")
@@ -65,22 +86,27 @@ TABLE1 = TableSpec(
         for slot in (*_LATENT, *_PIXEL)
     ),
     tuple(
-        RowSpec((label,), _across((*_LATENT, *_PIXEL), method))
-        for label, method in (("none", "none"), ("R-TR", "rtr"), ("DTR", "dtr-a4"))
+        RowSpec((label,), _across((*_LATENT, *_PIXEL), routing, alpha=alpha))
+        for label, routing, alpha in (
+            ("none", "none", None),
+            ("R-TR", "random", None),
+            ("DTR", "dtr", CHOSEN),
+        )
     ),
 )
 
 
 def _weighting_rows() -> tuple[RowSpec, ...]:
     rows = []
-    for label, suffix, slots in (
-        ("Vanilla", "", _FFHQ + _IMAGENET),
-        ("P2", "-p2", _FFHQ),
-        ("Min-SNR-5", "-min_snr_5", _FFHQ + _IMAGENET),
-        ("ANT-UW", "-ant_uw_8", _FFHQ + _IMAGENET),
+    for label, weighting, slots in (
+        ("Vanilla", "vanilla", _FFHQ + _IMAGENET),
+        ("P2", "p2", _FFHQ),
+        ("Min-SNR-5", "min_snr", _FFHQ + _IMAGENET),
+        ("ANT-UW", "ant_uw", _FFHQ + _IMAGENET),
     ):
-        rows.append(RowSpec((label, "none"), _across(slots, f"none{suffix}")))
-        rows.append(RowSpec((label, "DTR"), _across(slots, f"dtr-a4{suffix}")))
+        plain = _across(slots, "none", weighting=weighting)
+        routed = _across(slots, "dtr", alpha=CHOSEN, weighting=weighting)
+        rows += [RowSpec((label, "none"), plain), RowSpec((label, "DTR"), routed)]
     return tuple(rows)
 
 
@@ -94,7 +120,7 @@ TABLE2 = TableSpec(
     _weighting_rows(),
 )
 
-_LONG_RUN = "in256-l2-dtr-a4-ant_uw_8-2M"
+_LONG_RUN = run_of(*_IMAGENET, "dtr", alpha=CHOSEN, weighting="ant_uw", extension=True)
 _XL = ("DiT-XL/2", False, 1)
 TABLE3 = TableSpec(
     "table3",
@@ -120,9 +146,9 @@ def _exponent_rows() -> tuple[RowSpec, ...]:
     slots = ("unconditional", "text_conditional", "class_conditional", "pixel_class_conditional")
     fewer = ("text_conditional", "pixel_class_conditional")  # no 0.5 and 2 in the paper
     rows = [RowSpec(("no routing",), _across(slots, "none"))]
-    for alpha in ("0.5", "1", "2", "3", "4", "5"):
-        used = tuple(slot for slot in slots if alpha not in ("0.5", "2") or slot not in fewer)
-        rows.append(RowSpec((f"α = {alpha}",), _across(used, f"dtr-a{alpha}")))
+    for alpha in (0.5, 1.0, 2.0, 3.0, 4.0, 5.0):
+        used = tuple(slot for slot in slots if alpha not in (0.5, 2.0) or slot not in fewer)
+        rows.append(RowSpec((f"α = {alpha:g}",), _across(used, "dtr", alpha=alpha)))
     return tuple(rows)
 
 
@@ -143,9 +169,9 @@ TABLE5 = TableSpec(
     ("Model", "Routing"),
     (Group("table5", "class_conditional", QUALITY),),
     tuple(
-        RowSpec((f"DiT-{size}/2", label), {"class_conditional": f"in256-{size.lower()}2-{method}"})
-        for size in "SBL"
-        for label, method in (("none", "none"), ("DTR", "dtr-a4"))
+        RowSpec((network, label), _across(_IMAGENET, routing, alpha=alpha, network=network))
+        for network in TIMED
+        for label, routing, alpha in (("none", "none", None), ("DTR", "dtr", CHOSEN))
     ),
 )
 
@@ -159,9 +185,9 @@ TABLE6 = TableSpec(
     tuple(
         RowSpec((label,), {"class_conditional": run}, network=network)
         for label, run, network in (
-            ("DiT-L/2", "in256-l2-none", ("DiT-L/2", False, 1)),
-            ("4 experts, DiT-B/2", EXPERTS, ("DiT-B/2", False, 4)),
-            ("DiT-L/2 + DTR", "in256-l2-dtr-a4", ("DiT-L/2", True, 1)),
+            ("DiT-L/2", run_of(*_IMAGENET, "none"), ("DiT-L/2", False, 1)),
+            ("4 experts, DiT-B/2", "+".join(EXPERTS), ("DiT-B/2", False, 4)),
+            ("DiT-L/2 + DTR", run_of(*_IMAGENET, "dtr", alpha=CHOSEN), ("DiT-L/2", True, 1)),
         )
     ),
 )
@@ -179,11 +205,11 @@ TABLE7 = TableSpec(
     ),
     tuple(
         RowSpec(
-            (f"DiT-{size}/2", "DTR" if routed else "none"),
-            complexity=(f"DiT-{size}/2", "dtr" if routed else "none"),
-            network=(f"DiT-{size}/2", routed, 1),
+            (network, "DTR" if routed else "none"),
+            complexity=(network, "dtr" if routed else "none"),
+            network=(network, routed, 1),
         )
-        for size in "SBL"
+        for network in TIMED
         for routed in (False, True)
     ),
 )
@@ -193,13 +219,13 @@ TABLE8 = TableSpec(
     ("Routing",),
     (_group("table8", "unconditional"),),
     tuple(
-        RowSpec((label,), {"unconditional": f"ffhq256-b2-{method}"})
-        for label, method in (
-            ("none", "none"),
-            ("Max Roaming", "maxroaming"),
-            ("Explicit, 8 clusters (ERCDT)", "ercdt8"),
-            ("DTR on 8 clusters (CDTR)", "cdtr8"),
-            ("DTR", "dtr-a4"),
+        RowSpec((label,), _across(_FFHQ, routing, alpha=alpha))
+        for label, routing, alpha in (
+            ("none", "none", None),
+            ("Max Roaming", "max_roaming", None),
+            ("Explicit, 8 clusters (ERCDT)", "ercdt", None),
+            ("DTR on 8 clusters (CDTR)", "cdtr", CHOSEN),
+            ("DTR", "dtr", CHOSEN),
         )
     ),
 )

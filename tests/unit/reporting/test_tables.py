@@ -16,6 +16,7 @@ from dtr.records.workdir import append_log, exclusive
 from dtr.reporting.tables.build import Table, build_table, build_tables, summary
 from dtr.reporting.tables.cells import Cell
 from dtr.reporting.tables.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
+from dtr.reporting.tables.layout import LAYOUTS, run_of
 from tests.synthetic_results import (
     metrics_record,
     model_folder,
@@ -301,3 +302,17 @@ def test_speed_that_could_not_be_measured_is_failed_with_its_reason(whole: Scale
     cell = cells["DiT-L/2", "iterations_per_second"]
     assert (cell.status, cell.reason) == ("failed", "needs 10.1 GB of memory")
     assert cells["DiT-S/2", "iterations_per_second"].status == "pending"
+
+
+def test_every_row_finds_the_run_that_the_paper_shows_there() -> None:
+    """Rows select runs by their fields; which ids these are, is written down as data."""
+    known = json.loads(Path(__file__).with_name("layout_runs.json").read_text(encoding="utf-8"))
+    found = {
+        layout.name: [[list(row.labels), row.runs] for row in layout.rows] for layout in LAYOUTS
+    }
+    assert found == known
+
+
+def test_a_row_without_its_one_run_is_an_error() -> None:
+    with pytest.raises(LookupError, match=r"unconditional, DiT-B/2, dtr, 7\.0"):
+        run_of("unconditional", "dtr", alpha=7.0)
