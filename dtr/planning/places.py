@@ -3,6 +3,7 @@
 A name may be a wildcard of Snakemake's ("{run}"): the rules are given their patterns from here.
 """
 
+import re
 from typing import NamedTuple
 
 from dtr.planning.evaluations import Evaluation, components
@@ -138,8 +139,16 @@ TRAININGS = "runs/*/seed*/step*/train.json"
 METRICS = ("runs/*/seed*/step*/metrics/*.json", "controls/*/*/metrics/*.json")
 CKA = "analysis/cka/*.json"
 THROUGHPUT = "analysis/throughput/*.json"
+# What the place of a record below a results folder says about it.
+PLACE = re.compile(r"runs/(?P<run>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)/")
+CONTROL_PLACE = re.compile(r"controls/(?P<slot>[^/]+)/(?P<run>[^/]+)/metrics/")
 
 
 def models_of(places: Places, name: str, seed: int | str, step: int | str) -> list[str]:
     """Training records behind a measured model: one, or one per expert."""
     return [places.training(run, seed, step) for run in components(name)]
+
+
+def training_below(run: str, seed: int, step: int) -> str:
+    """Place of a training record below its results folder, by which `Records` knows it."""
+    return Places(".").training(run, seed, step).removeprefix("./")

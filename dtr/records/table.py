@@ -1,7 +1,6 @@
 """Every record below a results folder as one tidy table; damage is a row, never a crash."""
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from dtr.records.workdir import running_steps
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
 
-PLACE = re.compile(r"runs/(?P<run>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)/")
-CONTROL_PLACE = re.compile(r"controls/(?P<slot>[^/]+)/(?P<run>[^/]+)/metrics/")
 COLUMNS = {  # of the tidy table, with the value of a cell that says nothing
     "kind": "",
     "run": "",
@@ -126,7 +123,7 @@ class Records:
 
     def _place(self, path: str) -> dict[str, Any]:
         """What the path of a record says about it."""
-        if match := PLACE.match(path):
+        if match := places.PLACE.match(path):
             known = all_runs(self.scale).get(match["run"])
             slot = {} if known is None else {"slot": known.slot}
             return slot | {
@@ -134,7 +131,7 @@ class Records:
                 "seed": int(match["seed"]),
                 "step": int(match["step"]),
             }
-        match = CONTROL_PLACE.match(path)
+        match = places.CONTROL_PLACE.match(path)
         return {} if match is None else {"run": match["run"], "slot": match["slot"]}
 
     def _read(self, model: type[AnyRecord], file: Path, place: dict[str, Any]) -> AnyRecord | str:
@@ -170,7 +167,7 @@ class Records:
 
     def training_of(self, run: str, seed: int, step: int) -> ModelRecord | None:
         """The readable training record of one model, if it exists."""
-        return self.trainings.get(f"runs/{run}/seed{seed}/step{step}/train.json")
+        return self.trainings.get(places.training_below(run, seed, step))
 
     def final_trainings(self) -> list[ModelRecord]:
         """The longest trained record of each run and seed; untrained networks are none."""

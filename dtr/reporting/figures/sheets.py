@@ -12,6 +12,7 @@ from PIL import Image
 from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
 from dtr.planning.evaluations import Evaluation, components, final_evaluations, untrained_controls
+from dtr.planning.places import Places
 from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting.figures.style import ROUTING_NAMES, WEIGHTING_NAMES
@@ -71,9 +72,10 @@ def build_sheets(records: Records, folder: Path) -> list[Sheet]:
 
 def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
     sheet, chosen = Sheet(slot, SLOTS[slot].dataset), None
+    places = Places(records.scale.results)
     for model, title in _shown_models(records.scale, slot):
-        place = f"runs/{model.name}/seed{model.seed}/step{model.step}/samples/{model.protocol.id}"
-        images, told = _head_of_samples(records.root / place)
+        place = places.samples(model.name, model.seed, model.step, model.protocol.id)
+        images, told = _head_of_samples(Path(place))
         if images is None:
             continue
         if chosen is None:
@@ -168,7 +170,7 @@ def _real_images(records: Records, slot: str) -> Strip | None:
     """The first images of the data that fills the slot, for comparison."""
     dataset = records.scale.slots[slot].dataset
     try:
-        images = np.load(records.root / "data" / dataset / "images.npy", mmap_mode="r")
+        images = np.load(Places(records.scale.results).images(dataset), mmap_mode="r")
         chosen = np.array(images[:: max(1, len(images) // (COLUMNS * ROWS))][: COLUMNS * ROWS])
         chosen = np.concatenate([chosen[row::ROWS] for row in range(ROWS)])  # sorted by class
     except (OSError, ValueError):
