@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from string import Template
 from typing import Any
 
 from dtr.config.resolve import run_settings
@@ -60,10 +61,10 @@ def _deviation_problems(scale: Scale) -> Iterator[str]:
     known = stated_facts(scale)
     for index, text in enumerate(scale.deviations):
         try:
-            text.format(**known)
-        except (LookupError, ValueError, AttributeError):
-            names = ", ".join(f"{{{name}}}" for name in known)
-            yield f"deviations.{index}: braces name a fact; known: {names}"
+            Template(text).substitute(known)
+        except (LookupError, ValueError):
+            names = ", ".join(f"${name}" for name in known)
+            yield f"deviations.{index}: a dollar names a fact; known: {names}, and $$ for itself"
 
 
 def _weighting_problems(scale: Scale) -> Iterator[str]:

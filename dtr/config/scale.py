@@ -117,7 +117,7 @@ class Scale(Settings):
     evaluation: EvaluationSettings
     analysis: AnalysisSettings
     execution: ExecutionSettings
-    deviations: list[str]  # {names} of `stated_facts` are filled in
+    deviations: list[str]  # $names of `stated_facts` are filled in
 
 
 def stated_facts(scale: Scale) -> dict[str, Any]:

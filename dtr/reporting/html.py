@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import jinja2
@@ -163,7 +164,7 @@ def _deviations(records: Records) -> list[str]:
             facts[f"throughput_{name}"] = getattr(speed, name)
     for similarity in records.cka.values():
         facts["cka_images"] = similarity.n
-    return [text.format(**facts) for text in records.scale.deviations]
+    return [Template(text).substitute(facts) for text in records.scale.deviations]
 
 
 def duration(seconds: float) -> str:

@@ -297,6 +297,6 @@ def test_reading_settings_does_not_load_torch(root):
 
 
 def test_a_deviation_names_facts_that_are_known(digits):
-    digits["deviations"] = ["Figure 6 compares {cka_images} images.", "On {machines} machines."]
-    with pytest.raises(Refusal, match=r"deviations\.1: braces name a fact; known: \{cka_images\}"):
+    digits["deviations"] = ["Figure 6 compares $cka_images images.", "On $machines machines."]
+    with pytest.raises(Refusal, match=r"deviations\.1: a dollar names a fact; known: \$cka_images"):
         load_scale(digits, source="my.yaml")
