@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from dtr.experiments import BACKBONES, RUNS, SLOTS
+from dtr.experiments import BACKBONES, EXPERTS, RUNS, SLOTS
 from dtr.reporting import published as source
-from dtr.reporting.tables.layout import EXPERTS, LAYOUTS
+from dtr.reporting.tables.layout import LAYOUTS
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from dtr.reporting.tables.layout import EXPERTS, LAYOUTS
         ("table2_imagenet", "in256-l2-dtr-a4-ant_uw_8", "fid", 4.61),
         ("table4_coco", "coco256-b2-dtr-a5", "fid", 6.93),
         ("table5", "in256-s2-dtr-a4", "recall", 0.54),
-        ("table6", EXPERTS, "fid", 9.48),
-        ("table6", EXPERTS, "parameters_millions", 521),
+        ("table6", source.run_key(EXPERTS), "fid", 9.48),
+        ("table6", source.run_key(EXPERTS), "parameters_millions", 521),
         ("table8", "ffhq256-b2-maxroaming", "fid", 39.9),
     ],
 )
