@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +21,15 @@ from dtr.support.files import canonical_json, read_json, write_text
 
 RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
 SCALE = "scale.json"
-BUILT = ("tables", "figures", "claims", "report")  # what a report adds to a restored folder
+OTHER_PICTURES = ("overlap", "training")  # that a page has beside the paper's figures
+BUILT = (  # what a report adds to a restored folder
+    *(f"tables/table[1-8].{kind}" for kind in ("csv", "md", "tex")),
+    *(f"figures/figure[2-6].{kind}" for kind in ("svg", "png", "pdf")),
+    *(f"report/{name}.{kind}" for name in OTHER_PICTURES for kind in ("svg", "png", "pdf")),
+    *(f"report/samples-*.{kind}" for kind in ("png", "jpeg")),
+    *(f"claims/claims.{kind}" for kind in ("csv", "md", "json")),
+    "report/index.html",
+)
 HISTORY_POINTS = 25  # kept of each training
 SAME = 1e-9  # relative difference below which two values are one
 
@@ -32,20 +41,31 @@ def collect(scale: Scale, out: Path) -> int:
     refused, as are records that cannot be read.
     """
     root = Path(scale.results)
-    paths = sorted(path for pattern in RECORDS for path in root.glob(pattern))
+    if root.resolve().is_relative_to(out.resolve()) or out.resolve().is_relative_to(root.resolve()):
+        raise Refusal(f"{out}: is, holds or lies in the results {root}; name another folder")
+    paths = _records_below(root)
     if not paths:
         raise Refusal(f"{root}: no records to collect")
     if (broken := Records(scale).broken) != {}:
         raise Refusal(f"{root / next(iter(broken))}: {next(iter(broken.values()))}")
-    _make_room(out)
+    collected = {path.relative_to(root): _thinned(read_json(path)) for path in paths}
+    _make_room(out)  # only when everything has been read
     write_text(out / SCALE, canonical_json(scale.plain()) + "\n")
-    for path in paths:
-        record = read_json(path)
-        if len(history := record.get("history", [])) > HISTORY_POINTS:
-            stride = -(-len(history) // HISTORY_POINTS)
-            record["history"] = history[::-stride][::-1]  # the last entry stays
-        write_text(out / path.relative_to(root), canonical_json(record) + "\n")
-    return len(paths)
+    for place, record in collected.items():
+        write_text(out / place, canonical_json(record) + "\n")
+    return len(collected)
+
+
+def _records_below(root: Path) -> list[Path]:
+    return sorted(path for pattern in RECORDS for path in root.glob(pattern))
+
+
+def _thinned(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with at most HISTORY_POINTS of its history; the last entry stays."""
+    if len(history := record.get("history", [])) > HISTORY_POINTS:
+        stride = -(-len(history) // HISTORY_POINTS)
+        record["history"] = history[::-stride][::-1]
+    return record
 
 
 def reference_scale(folder: Path) -> Scale:
@@ -62,10 +82,14 @@ def restore(folder: Path, out: Path) -> Scale:
     What an earlier call has left there is replaced; a folder that holds anything else is refused.
     """
     scale = reference_scale(folder)
-    if out.resolve() == folder.resolve():
+    here, there = folder.resolve(), out.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
         raise Refusal(f"{folder}: is where its report is built; name another folder")
     _make_room(out, built=True)
-    shutil.copytree(folder, out, dirs_exist_ok=True)
+    for path in (folder / SCALE, *_records_below(folder)):  # and nothing else that lies there
+        target = out / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     return scale.model_copy(update={"results": str(out)})
 
 
@@ -79,8 +103,7 @@ def _make_room(out: Path, *, built: bool = False) -> None:
     if not (out / SCALE).is_file():
         raise Refusal(f"{out}: holds something else than reference results; name another folder")
     own = {path for pattern in (SCALE, *RECORDS) for path in out.glob(pattern)}
-    for name in BUILT if built else ():
-        own.update((out / name).rglob("*"))
+    own.update(path for pattern in (BUILT if built else ()) for path in out.glob(pattern))
     found = sorted(path for path in out.rglob("*") if not path.is_dir() or path.is_symlink())
     for path in found:
         if path not in own or path.is_symlink():

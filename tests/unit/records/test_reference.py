@@ -9,6 +9,7 @@ from dtr.cli import main
 from dtr.config.checks import load_scale
 from dtr.records.reference import HISTORY_POINTS, collect, compare, reference_scale, restore
 from dtr.records.table import Records
+from dtr.reporting.html import build_report
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json
 from tests.synthetic_results import write_control, write_everything, write_metrics, write_training
@@ -86,7 +87,9 @@ def test_a_folder_of_anything_else_is_left_as_it_is(results, tmp_path, held):
         lambda: collect(results, Path(results.results).parent),
     ):
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(Refusal, match=r"left as it is|something else") as refused:
+        with pytest.raises(
+            Refusal, match=r"left as it is|something else|lies in the results"
+        ) as refused:
             attempt()
         assert "\n" not in str(refused.value)
         assert sorted(tmp_path.rglob("*")) == before
@@ -162,3 +165,45 @@ def test_the_verbs(results, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "page/report/index.html").is_file()
     assert main(["report"]) == 2
     assert "--settings, --reference: one of them" in capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_are_not_collected_onto_themselves(results, tmp_path):
+    """A restored folder looks like reference results; it once lost all of its records."""
+    collect(results, tmp_path / "reference")
+    restored = restore(tmp_path / "reference", tmp_path / "out")
+    before = contents(tmp_path)
+    for out in (tmp_path / "out", tmp_path, tmp_path / "out" / "below"):
+        with pytest.raises(Refusal, match="name another folder"):
+            collect(restored, out)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["report/notes.txt", "tables/mine.csv", "figures/mine.png"])
+def test_a_file_beside_a_built_page_is_not_removed(results, tmp_path, name):
+    collect(results, tmp_path / "reference")
+    restore(tmp_path / "reference", tmp_path / "out")
+    (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(Refusal, match="left as it is"):
+        restore(tmp_path / "reference", tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_a_readme_beside_the_reference_stays_there(results, tmp_path):
+    collect(results, tmp_path / "reference")
+    (tmp_path / "reference/README.md").write_text("about")
+    for _ in range(2):
+        restore(tmp_path / "reference", tmp_path / "out")
+    assert not (tmp_path / "out/README.md").exists()
+
+
+def test_a_built_report_is_replaced(results, tmp_path):
+    """All that a report writes is known as its own."""
+    collect(results, tmp_path / "reference")
+    for _ in range(2):
+        scale = restore(tmp_path / "reference", tmp_path / "out")
+        build_report(scale, tmp_path / "out")
