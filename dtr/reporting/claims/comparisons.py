@@ -196,12 +196,10 @@ class TimePerStep(Settings):
             paper=(rates[0]["value"] / rates[1]["value"], self.below),
             source=_sources(*rates),
         )
-        record = evaluator.records.throughput.get(self.backbone)
-        if record is None:
-            comparison.reason = evaluator.absence("table7" in evaluator.scale.targets)
-        elif record.speed is None:
-            comparison.reason = record.reason or "failed"
+        if absence := evaluator.absences.of_speed(self.backbone):
+            comparison.reason = absence.text
         else:
+            record = evaluator.records.throughput[self.backbone]
             speed = record.speed
             comparison.here = (speed.ratio, self.below)
             comparison.effect = Estimate(speed.ratio, speed.low, speed.high)

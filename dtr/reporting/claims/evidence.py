@@ -4,119 +4,62 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from dtr.config.resolve import training_steps
 from dtr.config.stages import Protocol
-from dtr.planning.evaluations import components, evaluations
-from dtr.planning.runs import all_runs, reason_not_run
+from dtr.planning.runs import all_runs
 from dtr.records.schema import CkaRecord
 from dtr.records.table import Records
+from dtr.reporting.absence import Absences
 from dtr.reporting.claims.verdicts import Estimate, Evidence, exact
-
-PENDING = "no record yet"
 
 
 class Evaluator:
-    """Looks values up in the records of a scale; what it plans to measure tells what is missing."""
+    """Looks values up in the records of a scale, seed by seed, and why one is missing."""
 
     def __init__(self, records: Records) -> None:
         self.records, self.scale = records, records.scale
-        self._planned = {
-            (wanted.name, wanted.seed, wanted.step, wanted.protocol.id)
-            for wanted in evaluations(records.scale)
-        }
+        self.absences = Absences(records)
 
     def metric(self, name: str, step: int, protocol: Protocol, metric: str) -> Evidence:
         """A metric of one model ("fid") with its bootstrap intervals."""
         rows, found = self.records.rows_of(name, step, protocol.id), Evidence()
-        asked = f"{metric}@{protocol.extractor}"
+        good = rows[(rows["status"] == "ok") & (rows["metric"] == f"{metric}@{protocol.extractor}")]
         for seed in self.scale.seeds:
-            own = rows[rows["seed"] == seed]
-            good = own[(own["status"] == "ok") & (own["metric"] == asked)]
-            if reason := self._outdated(name, seed, step):
-                found.missing[seed] = reason
-            elif len(good):
-                row = good.iloc[0]
-                found.values[seed] = Estimate(
-                    *(float(row[key]) for key in ("value", "low", "high"))
-                )
+            own = good[good["seed"] == seed]
+            if own.empty or self.absences.outdated(name, seed, step):
+                absence = self.absences.of_metric(name, seed, step, protocol, metric)
+                found.missing[seed] = absence.text
             else:
-                planned = (name, seed, step, protocol.id) in self._planned
-                found.missing[seed] = self._why_missing(name, seed, step, own, asked, planned)
+                bounds = (float(own.iloc[0][key]) for key in ("value", "low", "high"))
+                found.values[seed] = Estimate(*bounds)
         return found
 
     def cka(self, run: str, contrast: str) -> Evidence:
         """A contrast of a run's CKA, named in CONTRASTS; nothing is sampled, so it is exact."""
-        found, step = Evidence(), training_steps(self.scale, all_runs(self.scale)[run])
+        found = Evidence()
         for seed in self.scale.seeds:
-            record = self.records.cka.get((run, seed))
-            if record is None:
-                planned = "figure6" in self.scale.targets
-                found.missing[seed] = self._not_trained(run, seed, step) or self.absence(planned)
-            elif record.step != step:
-                found.missing[seed] = f"outdated: CKA of step {record.step}, the end is now {step}"
-            elif reason := self._outdated(run, seed, step):
-                found.missing[seed] = reason
-            elif not record.blocks:
-                found.missing[seed] = self._not_trained(run, seed, step) or "the record is empty"
+            if absence := self.absences.of_cka(run, seed):
+                found.missing[seed] = absence.text
+                continue
+            arrays = cka_arrays(self.records.cka[run, seed])
+            value = CONTRASTS[contrast](*arrays, self.scale.diffusion.num_timesteps)
+            if math.isfinite(value):
+                found.values[seed] = exact(value)
             else:
-                value = CONTRASTS[contrast](*cka_arrays(record), self.scale.diffusion.num_timesteps)
-                if math.isfinite(value):
-                    found.values[seed] = exact(value)
-                else:
-                    found.missing[seed] = "its CKA is undefined: the representations are constant"
+                found.missing[seed] = "its CKA is undefined: the representations are constant"
         return found
 
     def parameters(self, run: str) -> Evidence:
         """The parameters of a trained network, counted."""
         found, step = Evidence(), training_steps(self.scale, all_runs(self.scale)[run])
         for seed in self.scale.seeds:
-            record = self.records.training_of(run, seed, step)
-            if reason := self._outdated(run, seed, step):
-                found.missing[seed] = reason
-            elif record is not None:
-                found.values[seed] = exact(record.parameters)
+            if absence := self.absences.of_training(run, seed, step):
+                found.missing[seed] = absence.text
             else:
-                found.missing[seed] = self._not_trained(run, seed, step) or PENDING
+                record = self.records.training_of(run, seed, step)
+                found.values[seed] = exact(record.parameters)
         return found
-
-    def _outdated(self, name: str, seed: int, step: int) -> str | None:
-        reasons = (self.records.outdated(run, seed, step) for run in components(name))
-        return next((f"outdated: {reason}" for reason in reasons if reason), None)
-
-    def _why_missing(
-        self, name: str, seed: int, step: int, rows: pd.DataFrame, asked: str, planned: bool
-    ) -> str:
-        if len(bad := rows[rows["status"] != "ok"]):
-            return _status(bad.iloc[0])
-        if len(rows):
-            return f"the record has no {asked}"
-        return self._not_trained(name, seed, step) or self.absence(planned)
-
-    def _not_trained(self, name: str, seed: int, step: int) -> str | None:
-        """Why a model of one or more runs does not exist, where the records or the scale say so."""
-        frame, known = self.records.frame, all_runs(self.scale)
-        for run in components(name):
-            trained = frame[
-                (frame["kind"] == "train")
-                & (frame["run"] == run)
-                & (frame["seed"] == seed)
-                & (frame["step"] == step)
-            ]
-            if len(bad := trained[trained["status"] != "ok"]):
-                return _status(bad.iloc[0])
-            if reason := reason_not_run(self.scale, known[run]):
-                return reason
-        return None
-
-    def absence(self, planned: bool) -> str:
-        """What to say of a record that is not there."""
-        return PENDING if planned else f"no target of the {self.scale.scale} scale measures it"
-
-
-def _status(row: pd.Series) -> str:
-    return f"{row['status']}: {row['reason']}" if row["reason"] else str(row["status"])
 
 
 def cka_arrays(record: CkaRecord) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from dtr.experiments import SLOTS, Run
 from dtr.planning.evaluations import panel_protocol
 from dtr.planning.runs import baseline_run
 from dtr.records.table import Records
+from dtr.reporting.absence import Absences
 from dtr.reporting.published import value_of
 from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
@@ -93,17 +94,17 @@ def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
         (group, group.label or SLOTS[group.slot].dataset, len(group.metrics))
         for group in layout.groups
     ]
-    table = Table(layout.name, layout.stubs, groups, columns)
+    table, absences = Table(layout.name, layout.stubs, groups, columns), Absences(records)
     for row in layout.rows:
         cells = [
-            resolve(paper_cell(row, column.group, column.metric), row, column.group, records)
+            resolve(paper_cell(row, column.group, column.metric), row, column.group, absences)
             for column in columns
         ]
         quoted = any(run.startswith(QUOTED) for run in row.runs.values())
         table.rows.append(Row(row.labels, cells, "quoted" if quoted else "paper"))
     for run in scale.extra_runs:
         if run.needed_by(layout.name):
-            table.rows.append(_extra_row(table, run, records))
+            table.rows.append(_extra_row(table, run, absences))
     if layout is TABLE1:
         table.rows += _control_rows(table, records)
     _mark_best(table)
@@ -123,14 +124,14 @@ def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Colum
     return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as)
 
 
-def _extra_row(table: Table, run: Run, records: Records) -> Row:
+def _extra_row(table: Table, run: Run, absences: Absences) -> Row:
     """A run of the scale's own in the columns of its slot; the paper has no value for it."""
     spec = RowSpec((run.id,), {run.slot: run.id})
     cells = []
     for column in table.columns:
         cell = Cell(column.metric)
         if column.group.slot == run.slot and NAMES[column.metric][1]:
-            cell = resolve(Cell(column.metric, "pending", run=run.id), spec, column.group, records)
+            cell = resolve(Cell(column.metric, "pending", run=run.id), spec, column.group, absences)
         cells.append(cell)
     return Row((run.id, *[""] * (len(table.stubs) - 1)), cells, "extra")
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -10,10 +9,10 @@ from dtr.analysis.complexity import paper_gflops, parameter_count
 from dtr.config.resolve import training_steps
 from dtr.config.scale import Scale
 from dtr.planning.evaluations import components, panel_protocol
-from dtr.planning.places import Places
-from dtr.planning.runs import all_runs, lineage, reason_not_run
+from dtr.planning.runs import all_runs
 from dtr.records.schema import Speed, ThroughputRecord
 from dtr.records.table import Records
+from dtr.reporting.absence import Absence, Absences, foremost, of_rows
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
 from dtr.reporting.tables.layout import Group, RowSpec
 
@@ -116,7 +115,7 @@ def paper_cell(row: RowSpec, group: Group, metric: str) -> Cell:
     return Cell(metric, "pending", run=run, paper=value, source=found["provenance"] or UNKNOWN)
 
 
-def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
+def resolve(cell: Cell, row: RowSpec, group: Group, absences: Absences) -> Cell:
     """Fill in what this repository has for the cell: measured, computed, or a status."""
     if not cell.status:
         return cell
@@ -126,10 +125,10 @@ def resolve(cell: Cell, row: RowSpec, group: Group, records: Records) -> Cell:
     if cell.metric in ("gflops", "parameters_millions"):
         return _computed(cell, row)
     if cell.metric in ("iterations_per_second", "throughput_ratio"):
-        return _speed(cell, row, records)
+        return _speed(cell, row, absences)
     if cell.metric == "iterations":
-        return _length(cell, group, records.scale)
-    return _measured(cell, group, records, step_of(records.scale, cell.run, group.slot))
+        return _length(cell, group, absences)
+    return _measured(cell, group, absences)
 
 
 def step_of(scale: Scale, run_key: str, slot: str) -> int | None:
@@ -162,22 +161,17 @@ def _paper_ratio(backbone: str, routing: str) -> dict | None:
     return {"value": routed / plain, "provenance": f"derived: {routed:g} / {plain:g}"}
 
 
-def _speed(cell: Cell, row: RowSpec, records: Records) -> Cell:
+def _speed(cell: Cell, row: RowSpec, absences: Absences) -> Cell:
     """Training speed of the paper's own architecture, and what remains of it with DTR."""
-    scale, (backbone, routing) = records.scale, row.complexity
-    record = records.throughput.get(backbone)
-    if record is not None and record.speed is not None:
-        return _from_speed_record(cell, routing, record, record.speed)
-    path = Path(Places(scale.results).throughput(backbone)).relative_to(records.root)
-    if (problem := records.broken.get(path.as_posix())) is not None:
-        cell.status, cell.reason = "broken", problem
-    elif record is not None:
-        cell.status, cell.reason = "failed", record.reason or "no reason given"
-    elif "table7" in scale.targets:
-        cell.status, cell.reason = "pending", "no speed record yet"
-    else:
-        cell.status = "not run"
-        cell.reason = f"table7 is not among the targets of the {scale.scale} scale"
+    backbone, routing = row.complexity
+    if (absence := absences.of_speed(backbone)) is not None:
+        return _without(cell, absence)
+    record = absences.records.throughput[backbone]
+    return _from_speed_record(cell, routing, record, record.speed)
+
+
+def _without(cell: Cell, absence: Absence) -> Cell:
+    cell.status, cell.reason = absence
     return cell
 
 
@@ -200,64 +194,39 @@ def _from_speed_record(cell: Cell, routing: str, record: ThroughputRecord, speed
     return cell
 
 
-def _length(cell: Cell, group: Group, scale: Scale) -> Cell:
-    steps = step_of(scale, cell.run, group.slot)
-    reason = _reason_not_run(scale, cell.run)
-    if steps is None or reason is not None:
-        cell.status, cell.reason = "not run", reason or "the slot is not filled"
-    else:
-        cell.value, cell.status = steps, "computed"
-        cell.reason = f"training steps at the {scale.scale} scale"
+def _length(cell: Cell, group: Group, absences: Absences) -> Cell:
+    scale = absences.scale
+    if (absence := _unfilled(cell, group, absences)) is not None:
+        return _without(cell, absence)
+    cell.value, cell.status = step_of(scale, cell.run, group.slot), "computed"
+    cell.reason = f"training steps at the {scale.scale} scale"
     return cell
 
 
-def _reason_not_run(scale: Scale, run_key: str) -> str | None:
-    known = all_runs(scale)
-    reasons = (reason_not_run(scale, known[run]) for run in components(run_key) if run in known)
-    return next((reason for reason in reasons if reason is not None), None)
+def _unfilled(cell: Cell, group: Group, absences: Absences) -> Absence | None:
+    """Why the scale does not train the runs behind a cell, if it does not."""
+    absence = absences.of_runs(cell.run)
+    if absence is None and step_of(absences.scale, cell.run, group.slot) is None:
+        return Absence("not run", "the slot is not filled")
+    return absence
 
 
-def _measured(cell: Cell, group: Group, records: Records, step: int | None) -> Cell:
-    scale = records.scale
-    if step is None:
-        rows = records.frame[:0]
-    else:
-        own = panel_protocol(scale, group.panel, group.slot)
-        rows = records.rows_of(cell.run, step, own.id)
-    for seed in sorted(set(rows["seed"])):
-        reasons = (records.outdated(run, seed, step) for run in components(cell.run))
-        if reason := next(filter(None, reasons), None):
-            cell.status, cell.reason = "outdated", reason
-            rows = rows[rows["seed"] != seed]
-    if fill_from(cell, rows, records, group.slot) or cell.status == "outdated":
+def _measured(cell: Cell, group: Group, absences: Absences) -> Cell:
+    records, scale = absences.records, absences.scale
+    if (step := step_of(scale, cell.run, group.slot)) is None:
+        return _without(cell, _unfilled(cell, group, absences))
+    own = panel_protocol(scale, group.panel, group.slot)
+    rows = records.rows_of(cell.run, step, own.id)
+    outdated = [seed for seed in scale.seeds if absences.outdated(cell.run, seed, step)]
+    fill_from(cell, rows[~rows["seed"].isin(outdated)], records, group.slot)
+    if cell.status == "measured":
         return cell
-    trained = records.frame[
-        (records.frame["kind"] == "train")
-        & records.frame["run"].isin(components(cell.run))
-        & (records.frame["step"] == (-1 if step is None else step))
-        & records.frame["seed"].isin(scale.seeds)
-        & (records.frame["status"] != "ok")
-    ]
-    if len(trained):
-        cell.status, cell.reason = trained.iloc[0]["status"], trained.iloc[0]["reason"]
-    elif (reason := _reason_not_run(scale, cell.run)) is not None:
-        cell.status, cell.reason = "not run", reason
-    elif running := _running(records, cell.run, step):
-        cell.status, cell.reason = "running", running
-    else:
-        cell.status, cell.reason = "pending", "no metrics record yet"
-    return cell
-
-
-def _running(records: Records, run_key: str, step: int | None) -> str | None:
-    """How far the training behind a cell is, if it goes on at this moment."""
-    known = all_runs(records.scale)
-    for run in (known[name] for name in components(run_key) if name in known):
-        for seed in records.scale.seeds:
-            reached = records.running.get((lineage(records.scale, run).id, seed))
-            if reached is not None and records.training_of(run.id, seed, step) is None:
-                return f"training of seed {seed} is at step {reached:,} of {step:,}"
-    return None
+    return _without(
+        cell,
+        foremost(
+            absences.of_metric(cell.run, seed, step, own, cell.metric) for seed in scale.seeds
+        ),
+    )
 
 
 def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bool:
@@ -266,12 +235,8 @@ def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bo
         return False
     asked = f"{cell.metric}@{records.scale.slots[slot].extractor}"
     good = rows[(rows["status"] == "ok") & (rows["metric"] == asked)].sort_values("seed")
-    bad = rows[rows["status"] != "ok"]
     if good.empty:
-        if len(bad):
-            cell.status, cell.reason = bad.iloc[0]["status"], bad.iloc[0]["reason"]
-        else:
-            cell.status, cell.reason = "pending", f"the record has no {asked}"
+        _without(cell, of_rows(rows, asked))
         return True
     cell.status, cell.measured_as = "measured", asked
     cell.value, cell.n = float(good["value"].mean()), int(good["n"].min())
@@ -285,6 +250,7 @@ def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bo
         cell.interval = "bootstrap interval of one seed"
     wanted = len(records.scale.seeds)
     if cell.seeds and len(good) < wanted:
+        bad = rows[rows["status"] != "ok"]
         missing = f"; {bad.iloc[0]['status']} for another" if len(bad) else ""
         cell.reason = f"{len(good)} of {wanted} seeds{missing}"
     return True

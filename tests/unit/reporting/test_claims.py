@@ -202,7 +202,7 @@ def test_what_is_missing_is_named(whole: Scale) -> None:
     measure(whole, {NONE: [3.0]})
     found = result(whole, "dtr-ffhq256")
     assert found.verdict == NOT_RUN
-    assert found.comparisons[0].reason == f"{DTR}: no record yet"
+    assert found.comparisons[0].reason == f"{DTR}: no metrics record yet"
 
 
 def test_a_conjunction_waits_for_all_of_its_parts(whole: Scale) -> None:
@@ -320,7 +320,8 @@ def test_what_a_scale_does_not_measure_is_said(grid: dict, tmp_path: Path) -> No
     assert "has no 2.5" in reasons["counter-guidance"][1]
     assert "Figure 5 at 50%" in reasons["convergence"][0]
     assert "fills no slot 'text_conditional'" in reasons["dtr-coco256"][0]
-    assert "no target" in reasons["cost"][0] and "not among the targets" in reasons["size"][0]
+    assert "table7 is not among the targets" in reasons["cost"][0]
+    assert "not among the targets" in reasons["size"][0]
     assert "not among the targets" in reasons["counter-guidance"][0]
 
 
