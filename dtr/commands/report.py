@@ -79,13 +79,17 @@ def table(args: argparse.Namespace) -> None:
 
 def figure(args: argparse.Namespace) -> None:
     """Draw one figure as SVG, PNG and PDF."""
+    from dtr.planning.targets import target_records
     from dtr.records.table import Records
-    from dtr.reporting.figures.draw import draw_figure
+    from dtr.reporting.figures.draw import draw_blank, draw_figure
 
     scale = scale_of(args)
     folder = _folder(scale, args.out, "figures")
     if draw_figure(args.only, Records(scale), folder) is None:
-        raise Refusal(f"--only {args.only}: there are no records to draw it from yet")
+        wanted = target_records(scale, args.only)
+        if not wanted or not all(Path(record).is_file() for record in wanted):
+            raise Refusal(f"--only {args.only}: there are no records to draw it from yet")
+        draw_blank(args.only, folder)  # the page of a finished scale waits for its files
     print(f"figure: {folder / args.only}.svg")
 
 

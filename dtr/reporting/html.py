@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from dtr.config.scale import Scale, stated_facts
 from dtr.experiments import FIGURES, SLOTS, TABLES
-from dtr.planning.evaluations import protocol, protocols
+from dtr.planning.evaluations import protocols
 from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
 from dtr.records.table import Records
@@ -27,12 +27,13 @@ from dtr.reporting.claims.judged import (
 )
 from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures
 from dtr.reporting.figures.sheets import build_sheets
+from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
 from dtr.reporting.published import published
 from dtr.reporting.tables.build import Table, build_tables, summary
 from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.reporting.tables.formats import write_tables
 from dtr.support.errors import Refusal
-from dtr.support.files import canonical_json, write_text
+from dtr.support.files import write_text
 
 SOURCES = Path(__file__).parents[2] / "report"
 NEEDED = (
@@ -117,10 +118,10 @@ def _write_page(
             **_overview(scale, records),
             **_texts(scale),
             measurements=_measurements(records),
-            trainings=_trainings(records),
-            problems=_problems(records),
-            machines=_machines(records),
-            protocols=_protocols(scale),
+            trainings=trainings(records),
+            problems=problems(records),
+            machines=machines(records),
+            protocols=protocols_of_slots(scale),
             slots=SLOTS,
             folders=folders,
         )
@@ -238,60 +239,3 @@ def _value_cell(row: dict[str, Any]) -> dict[str, Any]:
         "interval": f"[{interval}]" if interval else "",
         "n": int(row["n"]),
     }
-
-
-def _trainings(records: Records) -> list[dict[str, Any]]:
-    rows = []
-    for path, record in records.trainings.items():
-        provenance = record.provenance
-        rows.append(
-            {
-                "path": path,
-                "record": record,
-                "commit": str(provenance.get("commit") or "unknown")[:10],
-                "dirty": bool(provenance.get("dirty")),
-                "outdated": records.outdated(record.run, record.seed, record.step),
-                "loss": record.history[-1].mse if record.history else math.nan,
-            }
-        )
-    return rows
-
-
-def _problems(records: Records) -> list[tuple[str, str]]:
-    """Records that are not used, with the reason."""
-    outdated = {
-        path: reason
-        for path, record in records.trainings.items()
-        if (reason := records.outdated(record.run, record.seed, record.step))
-    }
-    return sorted((records.broken | outdated).items())
-
-
-def _machines(records: Records) -> list[dict[str, Any]]:
-    """The distinct provenances of all records, without their time, and how many share each."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in (*records.trainings.values(), *records.metrics.values()):
-        fixed = {key: value for key, value in record.provenance.items() if key != "created"}
-        if fixed:
-            entry = found.setdefault(
-                canonical_json(fixed), {"provenance": fixed, "count": 0, "times": []}
-            )
-            entry["count"] += 1
-            entry["times"].append(str(record.provenance.get("created", "")))
-    return list(found.values())
-
-
-def _protocols(scale: Scale) -> list[dict[str, Any]]:
-    """Per slot, each field of the protocol beside what the paper did."""
-    described = []
-    for slot in (name for name in SLOTS if name in scale.slots):
-        ours = protocol(scale, slot)
-        paper = published()["eval_protocols"]
-        theirs = paper["shared"] | paper.get(slot, {}) | {"dataset": SLOTS[slot].dataset}
-        theirs["extractor"] = theirs.get("evaluator")
-        if SLOTS[slot].told == "none":
-            theirs["guidance"] = "none (unconditional)"
-        fields = ours.plain() | {"reference": "training images of the dataset"}
-        rows = [(name, value, theirs.get(name)) for name, value in fields.items()]
-        described.append({"slot": slot, "id": ours.id, "rows": rows})
-    return described

@@ -1,7 +1,5 @@
 """The paper's claims (report/claims.yaml) with verdicts, for the page, CSV, Markdown and JSON."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
@@ -211,23 +210,23 @@ def _finite(value: Any) -> Any:
 
 def to_csv(results: list[ClaimResult]) -> str:
     """One line per comparison, with the verdict on it and on its claim."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     said = ("first", "claimed", "second", "quantity", "verdict", "reason", "interval", "source")
     numbers = ("effect", "low", "high", "here_first", "here_second", "paper_first", "paper_second")
-    writer.writerow(
-        ["claim", "kind", "claim_verdict", *said, *numbers, "threshold", "seeds", "protocol_id"]
-    )
+    columns = ["claim", "kind", "claim_verdict", *said, *numbers]
+    columns += ["threshold", "seeds", "protocol_id"]
+    lines = []
     for result in results:
         for one in result.comparisons:
-            values = (*_effect(one).values(), *(one.here or ("", "")), *(one.paper or ("", "")))
-            writer.writerow(
+            none = (None, None)
+            values = (*_effect(one).values(), *(one.here or none), *(one.paper or none))
+            lines.append(
                 [result.claim.id, result.claim.kind, result.verdict]
                 + [getattr(one, name) for name in said]
                 + [UNKNOWN if value != value else value for value in values]
                 + [one.threshold, " ".join(map(str, one.seeds)), one.protocol_id]
             )
-    return out.getvalue()
+    # As they are: numbers beside words stay numbers.
+    return pd.DataFrame(lines, columns=columns, dtype=object).to_csv(index=False)
 
 
 def to_markdown(results: list[ClaimResult]) -> str:

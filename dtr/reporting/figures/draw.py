@@ -17,7 +17,7 @@ from dtr.experiments import FIGURES
 from dtr.records.table import Records
 from dtr.reporting.figures.quality import convergence_figure, guidance_figure, ratio_figure
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
-from dtr.reporting.figures.style import COLOURS, CURRENT, STYLE
+from dtr.reporting.figures.style import COLOURS, CURRENT, INK, STYLE
 from dtr.reporting.figures.training import training_figure
 from dtr.routing import active_channels, window_starts
 from dtr.support.errors import Refusal
@@ -93,6 +93,15 @@ def draw_figure(name: str, records: Records, folder: Path | None) -> Picture | N
     with matplotlib.rc_context(STYLE):
         drawn = DRAWN[name](records)
         return None if drawn is None else _finish(name, *drawn, folder)
+
+
+def draw_blank(name: str, folder: Path) -> Picture:
+    """Write the files of a figure all of whose records exist, and none of which has a value."""
+    alt = "No model of this figure has a value; the tables say why."
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 1.2))
+        figure.text(0.02, 0.5, alt, color=INK)
+        return _finish(name, figure, alt, folder)
 
 
 def _finish(name: str, figure: Figure, alt: str, folder: Path | None) -> Picture:

@@ -1,13 +1,18 @@
 """The files of a table: CSV with everything that is known, Markdown and LaTeX as in the paper."""
 
-import csv
-import io
 from pathlib import Path
 
+import pandas as pd
+
 from dtr.experiments import SLOTS
+from dtr.reporting.published import UNKNOWN
 from dtr.reporting.tables.build import Column, Table
 from dtr.reporting.tables.cells import Cell
 from dtr.support.files import write_text
+
+OWN = ("value", "low", "high")  # columns that a cell has under these names
+BEHIND = ("status", "reason", "run", "n", "measured_as", "protocol_id", "interval", "source")
+COLUMNS = ["table", "row", "kind", "dataset", "metric", "paper", *OWN, "seeds", *BEHIND]
 
 
 def plain_text(cell: Cell) -> str:
@@ -20,23 +25,18 @@ def plain_text(cell: Cell) -> str:
 
 def to_csv(table: Table) -> str:
     """One line per cell, with everything that is known about it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    fields = ("status", "reason", "run", "n", "measured_as", "protocol_id", "interval", "source")
-    values = ("paper", "value", "low", "high", "seeds")
-    writer.writerow(["table", "row", "kind", "dataset", "metric", *values, *fields])
-    for row in table.rows:
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            if not cell.status:
-                continue
-            paper = cell.paper_text if cell.paper_text == "unknown" else cell.paper
-            writer.writerow(
-                [table.name, " / ".join(filter(None, row.labels)), row.kind]
-                + [SLOTS[column.group.slot].dataset, cell.metric, paper, cell.value, cell.low]
-                + [cell.high, " ".join(map(str, cell.seeds))]
-                + [getattr(cell, name) for name in fields]
-            )
-    return out.getvalue()
+    lines = [
+        [table.name, " / ".join(filter(None, row.labels)), row.kind]
+        + [SLOTS[column.group.slot].dataset, cell.metric]
+        + [UNKNOWN if cell.paper_text == UNKNOWN else cell.paper]
+        + [getattr(cell, name) for name in OWN]
+        + [" ".join(map(str, cell.seeds)), *(getattr(cell, name) for name in BEHIND)]
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell.status
+    ]
+    # As they are: a column of integers in which one is missing would become one of floats.
+    return pd.DataFrame(lines, columns=COLUMNS, dtype=object).to_csv(index=False)
 
 
 def _heading(table: Table, column: Column) -> str:

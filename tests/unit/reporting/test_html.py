@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dtr.cli import main
 from dtr.config.scale import Scale
 from dtr.experiments import FIGURES, TABLES
+from dtr.planning.evaluations import evaluations_for
 from dtr.planning.places import Places
 from dtr.records.table import Records
 from dtr.reporting import html
 from dtr.reporting.figures.sheets import build_sheets, head_of_array
 from dtr.support.errors import Refusal
-from dtr.support.files import write_text
+from dtr.support.files import canonical_json, read_json, write_text
 from tests.synthetic_results import (
     TABLE1_RUNS,
+    write_evaluation,
     write_everything,
     write_metrics,
     write_samples,
@@ -171,6 +174,43 @@ def test_missing_sources_are_refused_by_name(
     monkeypatch.setattr(html, "SOURCES", tmp_path)
     with pytest.raises(Refusal, match=r"page\.html\.j2: missing"):
         html.build_report(scale)
+
+
+def test_a_training_says_what_its_parts_from_outside_were(scale: Scale) -> None:
+    path = write_training(scale, "in256-l2-none")
+    settings = read_json(path)["settings"]
+    settings["routing"] = {"type": "methods/checker.py:table", "beta": 0.5, "width": 3}
+    settings["weighting"] = {"type": "theirs", "power": 2}
+    write_training(
+        scale,
+        "in256-l2-none",
+        settings=settings,
+        sources={"routing": "0123456789abcdef", "weighting": "fedcba9876543210"},
+        parts={"routing": "of the mask table", "weighting": "version 7"},
+    )
+    write_training(scale, "in256-l2-dtr-a4")
+    text = check_page(html.build_report(scale))
+    said = re.findall(r'<span class="part">(.*?)</span>', text)
+    assert said == [
+        "routing methods/checker.py:table, beta 0.5, width 3, source 0123456789",
+        "weighting theirs, power 2, source fedcba9876, version 7",
+    ]
+
+
+def test_a_figure_whose_models_all_failed_is_blank_and_an_early_one_refused(
+    whole: Scale, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a failed model does not keep the page of a finished scale from being made."""
+    verb = ["figure", "--only", "figure4", "--settings", canonical_json(whole.plain())]
+    wanted = evaluations_for(whole, "figure4")
+    for evaluation in wanted[1:]:
+        write_evaluation(whole, evaluation, status="failed", reason="no", metrics=[])
+    assert main(verb) == 2
+    assert "--only figure4: there are no records to draw it from yet" in capsys.readouterr().err
+    write_evaluation(whole, wanted[0], status="failed", reason="no", metrics=[])
+    assert main(verb) == 0
+    svg = (Path(whole.results) / "now/figures/figure4.svg").read_text(encoding="utf-8")
+    assert "No model of this figure has a value" in svg
 
 
 @pytest.mark.parametrize(
