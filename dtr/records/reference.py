@@ -100,7 +100,7 @@ def _make_room(out: Path, *, built: bool = False) -> None:
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / SCALE).is_file():
+    if not _is_marked(out):
         raise Refusal(f"{out}: holds something else than reference results; name another folder")
     own = {path for pattern in (SCALE, *RECORDS) for path in out.glob(pattern)}
     own.update(path for pattern in (BUILT if built else ()) for path in out.glob(pattern))
@@ -112,6 +112,15 @@ def _make_room(out: Path, *, built: bool = False) -> None:
         path.unlink()
     for path in sorted(out.rglob("*"), reverse=True):
         path.rmdir()  # empty by now, the deepest first
+
+
+def _is_marked(out: Path) -> bool:
+    """Whether the file that marks reference results is there, and is a scale."""
+    try:
+        content = read_json(out / SCALE)
+    except Refusal:
+        return False
+    return isinstance(content, dict) and {"scale", "results", "targets"} <= content.keys()
 
 
 @dataclass(frozen=True)

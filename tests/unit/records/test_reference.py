@@ -207,3 +207,11 @@ def test_a_built_report_is_replaced(results, tmp_path):
     for _ in range(2):
         scale = restore(tmp_path / "reference", tmp_path / "out")
         build_report(scale, tmp_path / "out")
+
+
+def test_somebody_elses_scale_json_is_no_mark(results, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/scale.json").write_text('{"scale": "of a map"}')
+    with pytest.raises(Refusal, match="something else than reference results"):
+        collect(results, tmp_path / "out")
+    assert (tmp_path / "out/scale.json").is_file()
