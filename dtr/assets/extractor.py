@@ -24,7 +24,7 @@ from dtr.support.errors import Refusal
 from dtr.support.settings import parse
 
 RESOLUTION, CLASSES = 32, 10
-SIDES = (RESOLUTION, RESOLUTION // 2)  # of square images that it accepts
+SIDES = (RESOLUTION, RESOLUTION // 2, RESOLUTION // 4)  # of square images that it accepts
 MAX_SHIFT = 2  # pixels; random shifts in training, never flips: a mirrored digit is no digit
 # Part of every feature's definition: float32 sums depend on the shape they are computed in.
 EXTRACTION_BATCH = 250

@@ -16,10 +16,13 @@ def training_steps(scale: Scale, run: Run) -> int:
     return round(scale.slots[run.slot].steps * run.iterations / SLOTS[run.slot].iterations)
 
 
-def routing_settings(scale: Scale, run: Run) -> PartSettings:
-    """The run's routing: its own constants, and those of the scale that it has and is silent of."""
+def routing_settings(scale: Scale, run: Run, seed: int) -> PartSettings:
+    """The run's routing: its own constants, and those of the scale that it has and is silent of.
+
+    seed: of the training; random masks are drawn anew for each, the same for all methods.
+    """
     fields = settings_model("routing", run.routing.type).model_fields
-    defaults = scale.routing.model_dump(exclude_none=True)
+    defaults = {"seed": seed} | scale.routing.model_dump(exclude_none=True)
     values = {name: value for name, value in defaults.items() if name in fields}
     values |= run.routing.constants
     if "period" in fields and "period" not in values:
@@ -74,7 +77,7 @@ def run_settings(scale: Scale, run: Run, seed: int) -> RunSettings:
         seed=seed,
         backbone=backbone,
         inputs=given,
-        routing=routing_settings(scale, run),
+        routing=routing_settings(scale, run, seed),
         weighting=weighting_settings(scale, run),
         timesteps=run.timesteps,
         diffusion=scale.diffusion,

@@ -31,7 +31,7 @@ class RoutingDefaults(Settings):
 
     beta: Beta
     variant: Literal["code", "eq4"] = "code"
-    seed: int = 0  # of random masks, independent of the training seed
+    seed: int | None = None  # of random masks; None: that of the training
     period: Count | None = None  # steps; None: so that roaming lasts the whole run
 
 

@@ -1,7 +1,7 @@
 """Ancestral DDPM sampling over respaced steps, one random stream per image.
 
-Image i is a function of (weights, protocol, i): its label, its first noise and the noise of every
-step come from its own stream. Batch size, shard and device count change it by rounding only: the
+Image i is a function of (weights, protocol, seed of the training, i): its label, its first noise and
+the noise of every step come from its own stream, the same for all models of a seed. Batch size, shard and device count change it by rounding only: the
 order of float32 sums depends on the shape of a batch. Of 768,000 values of pixels drawn one by one,
 21 differed by 1 from those drawn together.
 """
@@ -61,17 +61,19 @@ def sample_latents(
     indices: np.ndarray,
     *,
     shape: tuple[int, int, int],
+    training_seed: int = 0,
     device: str = "cpu",
     prompts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw the images of `indices` as scaled latents: ([B, *shape] float32, labels [B] int64).
 
     diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
-    encoded captions [n, T, W] by image index, which then take the place of labels.
+    encoded captions [n, T, W] by image index, which then take the place of labels.  training_seed:
+    added to the protocol's, so that an interval over trainings knows the noise of sampling, too.
     """
     guided = protocol.guidance not in (None, 1.0)
     chain = diffusion.respaced(protocol.sampling_steps)
-    streams = ImageStreams(protocol.seed, indices)
+    streams = ImageStreams(protocol.seed + training_seed, indices)
     labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
     y = labels if prompts is None else prompts[torch.as_tensor(indices)].to(device)
     x = streams.noise(shape).to(device)
@@ -109,6 +111,7 @@ def sample_shard(
     count: int,
     batch_size: int,
     shape: tuple[int, int, int],
+    training_seed: int = 0,
     device: str,
     title: str,
     prompts: Tensor | None = None,
@@ -118,7 +121,14 @@ def sample_shard(
     with Progress(title, count) as progress:
         for indices in batches(first, count, batch_size):
             x, y = sample_latents(
-                model, diffusion, protocol, indices, shape=shape, device=device, prompts=prompts
+                model,
+                diffusion,
+                protocol,
+                indices,
+                shape=shape,
+                training_seed=training_seed,
+                device=device,
+                prompts=prompts,
             )
             latents.append(x)
             labels.append(y.cpu().numpy())

@@ -60,6 +60,7 @@ def write_samples(
         count=count,
         batch_size=batch_size,
         shape=settings.inputs.shape,
+        training_seed=settings.seed,
         device=device,
         title=f"sample {model_folders[0]} shard {shard}",
         prompts=prompts,

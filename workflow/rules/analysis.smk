@@ -30,7 +30,7 @@ rule throughput:
         PLACES.throughput("{size}"),
     log:
         PLACES.log("analysis", "throughput-{size}"),
-    priority: 2  # while the machine is quiet
+    priority: 3  # while the machine is quiet
     conda:
         "../../envs/environment-cpu.yaml"
     threads: SCALE.execution.throughput_threads

@@ -9,6 +9,7 @@ rule train_autoencoder:
         weights=PLACES.weights_of(PLACES.autoencoder("{autoencoder}")),
     log:
         PLACES.log("autoencoders", "{autoencoder}"),
+    priority: 2  # all latent models of a slot wait for it: the slowest begin first
     conda:
         "../../envs/environment-cpu.yaml"
     params:

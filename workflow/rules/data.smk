@@ -8,6 +8,7 @@ rule prepare_data:
         images=PLACES.images("{dataset}"),
     log:
         PLACES.log("data", "{dataset}"),
+    priority: 2  # an autoencoder may wait for it, and all latent models of a slot for that
     conda:
         "../../envs/environment-cpu.yaml"
     params:

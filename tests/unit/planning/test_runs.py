@@ -115,7 +115,7 @@ def test_beta_of_a_run_wins_over_the_scales(digits):
     digits |= {"extra_runs": [OWN]}
     before, after = load_scale(digits, source="test"), scale_with(digits, routing={"beta": 0.6})
     assert "mine" not in changed_runs(before, after)
-    assert routing_settings(before, find_run(before, "mine")).beta == 0.5
+    assert routing_settings(before, find_run(before, "mine"), 0).beta == 0.5
 
 
 def test_seed_of_random_masks_redoes_the_random_runs_only(digits, scale):
@@ -125,7 +125,7 @@ def test_seed_of_random_masks_redoes_the_random_runs_only(digits, scale):
 
 
 def test_no_routing_depends_on_no_routing_constant(scale):
-    settings = routing_settings(scale, all_runs(scale)["ffhq256-b2-none"])
+    settings = routing_settings(scale, all_runs(scale)["ffhq256-b2-none"], 0)
     assert settings == Unrouted(type="none")
 
 
