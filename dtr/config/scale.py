@@ -117,6 +117,7 @@ class Scale(Settings):
     evaluation: EvaluationSettings
     analysis: AnalysisSettings
     execution: ExecutionSettings
+    untestable: dict[Name, str] = Field(default_factory=dict)  # claims that its budget would decide
     deviations: list[str]  # $names of `stated_facts` are filled in
 
 

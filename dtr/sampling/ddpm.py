@@ -1,9 +1,9 @@
 """Ancestral DDPM sampling over respaced steps, one random stream per image.
 
-Image i is a function of (weights, protocol, seed of the training, i): its label, its first noise and
-the noise of every step come from its own stream, the same for all models of a seed. Batch size, shard and device count change it by rounding only: the
-order of float32 sums depends on the shape of a batch. Of 768,000 values of pixels drawn one by one,
-21 differed by 1 from those drawn together.
+Image i is a function of (weights, protocol, seed of the training, i): its label, its first noise
+and the noise of every step come from its own stream, the same for all models of a seed. Batch size,
+shard and device count change it by rounding only: the order of float32 sums depends on the shape of
+a batch. Of 768,000 values of pixels drawn one by one, 21 differed by 1 from those drawn together.
 """
 
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ PADDED_SIDE = 32  # of which smaller ones are fractions
 
 
 class MnistSettings(SourceSettings):
-    """The digits at 8, 16, or 28 to 64 pixels; `num_test` for testing, equally many of each class."""
+    """The digits at 8, 16, or 28 to 64 pixels; `num_test` of them, equally many of each class."""
 
     type: Literal["mnist"]
 

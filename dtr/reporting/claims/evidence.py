@@ -1,17 +1,24 @@
 """The values that claims are judged by: per seed, from whatever records exist. Free of torch."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from dtr.config.resolve import training_steps
 from dtr.config.stages import Protocol
+from dtr.planning.evaluations import components
 from dtr.planning.runs import all_runs
 from dtr.records.schema import CkaRecord
 from dtr.records.table import Records
 from dtr.reporting.absence import Absences
+from dtr.reporting.claims.statistics import Spread, pooled_spread
 from dtr.reporting.claims.verdicts import Estimate, Evidence, exact
+
+PLACE = ("protocol_id", "metric", "run", "step", "seed")  # what a measured value belongs to
+BOUNDS = ("value", "low", "high")
+SHARES = ("precision", "recall")  # metrics between 0 and 1, compared without a logarithm
 
 
 class Evaluator:
@@ -20,20 +27,48 @@ class Evaluator:
     def __init__(self, records: Records) -> None:
         self.records, self.scale = records, records.scale
         self.absences = Absences(records)
+        self._spreads: dict[tuple[str, str], Spread | None] = {}
+        frame = records.frame
+        good = frame[(frame["kind"] == "metrics") & (frame["status"] == "ok")]
+        self._good = {tuple(row[key] for key in PLACE): row for row in good.to_dict("records")}
 
     def metric(self, name: str, step: int, protocol: Protocol, metric: str) -> Evidence:
         """A metric of one model ("fid") with its bootstrap intervals."""
-        rows, found = self.records.rows_of(name, step, protocol.id), Evidence()
-        good = rows[(rows["status"] == "ok") & (rows["metric"] == f"{metric}@{protocol.extractor}")]
+        found = Evidence()
         for seed in self.scale.seeds:
-            own = good[good["seed"] == seed]
-            if own.empty or self.absences.outdated(name, seed, step):
+            own = self._good.get((protocol.id, f"{metric}@{protocol.extractor}", name, step, seed))
+            if own is None or self.absences.outdated(name, seed, step):
                 absence = self.absences.of_metric(name, seed, step, protocol, metric)
                 found.missing[seed] = absence.text
             else:
-                bounds = (float(own.iloc[0][key]) for key in ("value", "low", "high"))
-                found.values[seed] = Estimate(*bounds)
+                found.values[seed] = Estimate(*(float(own[key]) for key in BOUNDS))
         return found
+
+    def spread(self, protocol: Protocol, metric: str) -> Spread | None:
+        """The noise of one finished training under a protocol, from all runs of its slot."""
+        key = (protocol.id, metric)
+        if key not in self._spreads:
+            values: dict[str, dict[int, float]] = {}
+            for row in self._finished(protocol, metric):
+                value = row["value"]
+                if metric not in SHARES:
+                    value = math.log(value) if value > 0 else math.nan
+                if math.isfinite(value):
+                    values.setdefault(row["run"], {})[row["seed"]] = value
+            self._spreads[key] = pooled_spread(values)
+        return self._spreads[key]
+
+    def _finished(self, protocol: Protocol, metric: str) -> Iterator[dict[str, Any]]:
+        """The rows of finished models that count, of one metric under one protocol."""
+        known, wanted = all_runs(self.scale), (protocol.id, f"{metric}@{protocol.extractor}")
+        for (*place, name, step, seed), row in self._good.items():
+            run = known.get(components(name)[0])
+            if tuple(place) != wanted or seed not in self.scale.seeds or run is None:
+                continue
+            if step == training_steps(self.scale, run) and not self.absences.outdated(
+                name, seed, step
+            ):
+                yield row
 
     def cka(self, run: str, contrast: str) -> Evidence:
         """A contrast of a run's CKA, named in CONTRASTS; nothing is sampled, so it is exact."""

@@ -16,20 +16,27 @@ from pydantic import Field, model_validator
 from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.reporting.claims.comparisons import (
-    Better,
     CkaContrast,
-    LargerGain,
     NeverRun,
     SameParameters,
     TimePerStep,
 )
-from dtr.reporting.claims.evidence import Evaluator
-from dtr.reporting.claims.verdicts import (
+from dtr.reporting.claims.decisions import (
     CONTRADICTED,
     INCONCLUSIVE,
+    REPRODUCED,
+    all_of,
+    decide,
+    family_adjusted,
+)
+from dtr.reporting.claims.evidence import Evaluator
+from dtr.reporting.claims.quality import Alike, Better, LargerGain, OnAverage
+from dtr.reporting.claims.selection import BestOf
+from dtr.reporting.claims.sentences import sentence
+from dtr.reporting.claims.verdicts import (
     NOT_RUN,
     ONE_SEED,
-    REPRODUCED,
+    UNTESTABLE,
     VERDICTS,
     Comparison,
     combine,
@@ -58,6 +65,9 @@ class Claim(Settings):
     text: str
     paper: str
     better: list[Better] = Field(default_factory=list)
+    alike: list[Alike] = Field(default_factory=list)
+    best_of: list[BestOf] = Field(default_factory=list)
+    on_average: list[OnAverage] = Field(default_factory=list)
     larger_gain: list[LargerGain] = Field(default_factory=list)
     cka: list[CkaContrast] = Field(default_factory=list)
     time_per_step: list[TimePerStep] = Field(default_factory=list)
@@ -69,6 +79,9 @@ class Claim(Settings):
         """The comparisons of every kind, each with its `carry_out`."""
         return [
             *self.better,
+            *self.alike,
+            *self.best_of,
+            *self.on_average,
             *self.larger_gain,
             *self.cka,
             *self.time_per_step,
@@ -85,15 +98,21 @@ class Claim(Settings):
 
 @dataclass
 class ClaimResult:
-    """A claim with its comparisons carried out at one scale."""
+    """A claim with its comparisons carried out at one scale, and what they say together.
+
+    `unfair` is the reason why the scale's budget would decide it, and not the method.
+    """
 
     scale: str
     claim: Claim
     comparisons: list[Comparison]
+    unfair: str = ""
+    verdict: str = NOT_RUN
 
     @property
-    def verdict(self) -> str:
-        return combine(comparison.verdict for comparison in self.comparisons)
+    def sentence(self) -> str:
+        """The verdict as a person would say it."""
+        return self.unfair or sentence(self.verdict, self.comparisons)
 
 
 @dataclass
@@ -144,12 +163,34 @@ def build_claims(scale: Scale, records: Records) -> list[ClaimResult]:
     if records.scale != scale:
         raise Refusal(f"scale = {scale.scale!r}: the records are of another scale")
     evaluator = Evaluator(records)
-    return [
+    results = [
         ClaimResult(
-            scale.scale, claim, [one for part in claim.parts for one in part.carry_out(evaluator)]
+            scale.scale,
+            claim,
+            [one for part in claim.parts for one in part.carry_out(evaluator)],
+            scale.untestable.get(claim.id, ""),
         )
         for claim in load_claims()
     ]
+    for _, own in grouped(results):
+        _conclude(own)
+    return results
+
+
+def _conclude(family: list[ClaimResult]) -> None:
+    """Fill in the verdicts of a group of claims, whose errors are held down together."""
+    tested = []
+    for result in family:
+        parts = [comparison.support for comparison in result.comparisons]
+        if result.unfair:
+            result.verdict = UNTESTABLE
+        elif all(part is not None for part in parts):
+            tested.append((result, all_of(parts)))
+        else:
+            result.verdict = combine(one.verdict for one in result.comparisons)
+    adjusted = family_adjusted([support for _, support in tested])
+    for (result, _), support in zip(tested, adjusted, strict=True):
+        result.verdict = decide(support)
 
 
 def claims_summary(results: list[ClaimResult]) -> ClaimsSummary:
@@ -181,6 +222,7 @@ def to_json(results: list[ClaimResult]) -> dict[str, Any]:
             {name: getattr(result.claim, name) for name in ("id", "kind", "title", "text", "paper")}
             | {
                 "verdict": result.verdict,
+                "sentence": result.sentence,
                 "comparisons": [
                     _finite(asdict(one) | {"effect": _effect(one)}) for one in result.comparisons
                 ],

@@ -6,8 +6,9 @@ all runs of a slot together, since three seeds of two runs alone say little abou
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -17,6 +18,7 @@ from dtr.metrics.intervals import LEVEL
 POWER = 0.8  # with which the smallest detectable effect is detected
 TAIL = (1 - LEVEL) / 2  # error of one-sided tests, so that they agree with the intervals
 MOST_SEEDS = 10_000  # beyond that an answer is of no use
+QUANTILES = 2000  # of a distribution that is integrated over
 # Two trainings of one network differ in FID by this share (coefficient of variation, one standard
 # deviation): Dufour, Efros & Perez, "The FID Lottery", arXiv 2606.20536.
 FID_LOTTERY = 0.013
@@ -97,7 +99,7 @@ class Effect:
         return -self.shown(-size) if self.log else size
 
     def seeds_for(self, shown: float) -> int | None:
-        """Fewest seeds that show such an effect with 80 % power; None if there is no such number."""
+        """Fewest seeds that show such an effect with 80 % power; None if no number does."""
         size = abs(self.analysed(shown))
         one = self.error * math.sqrt(self.seeds)  # standard error of a single pair
         if size == 0 or not math.isfinite(size):
@@ -116,15 +118,22 @@ class Effect:
         return low
 
 
+@cache
 def _noncentrality(freedom: int) -> float:
-    """By how many standard errors an effect must lie off 0 for 80 % power in a two-sided test."""
+    """By how many standard errors an effect must lie off 0 for 80 % power in a two-sided test.
+
+    Of the noncentral t distribution, as a mean over the estimated standard deviation: SciPy's own
+    is not a number far from 0.
+    """
     critical = float(stats.t.ppf(1 - TAIL, freedom))
+    middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    scales = critical * np.sqrt(stats.chi2.ppf(middles, freedom) / freedom)
 
     def missing(distance: float) -> float:
-        both = stats.nct.sf(critical, freedom, distance) + stats.nct.cdf(-critical, freedom, distance)
-        return float(both) - POWER
+        both = stats.norm.sf(scales - distance) + stats.norm.cdf(-scales - distance)
+        return float(both.mean()) - POWER
 
-    return float(optimize.brentq(missing, 1e-6, 3 * critical + 10))
+    return float(optimize.brentq(missing, 0.0, 10 * critical))
 
 
 def pooled_spread(values: Mapping[str, Mapping[int, float]]) -> Spread | None:
@@ -166,89 +175,27 @@ def paired_effect(
     spread: of the slot's runs together; None: of this pair alone. With `log`, values are positive
     and the difference is that of their logarithms.
     """
-    seeds = sorted(first.keys() & second.keys())
+    return contrast([first, second], (1, -1), spread=spread, log=log)
+
+
+def contrast(
+    values: Sequence[Mapping[int, float]],
+    weights: Sequence[float],
+    *,
+    spread: Spread | None = None,
+    log: bool = True,
+) -> Effect | None:
+    """A weighted sum of runs, weights adding up to 0, over the seeds that all of them have."""
+    seeds = sorted(set.intersection(*(set(own) for own in values)))
     if len(seeds) < 2:
         return None
-    gaps = np.array([_scaled(first[s], log) - _scaled(second[s], log) for s in seeds])
-    if spread is None:  # of a difference, which has twice the variance of one value
-        spread = Spread(float(gaps.std(ddof=1)) / math.sqrt(2), len(seeds) - 1, len(seeds))
-    error = spread.sd * math.sqrt(2 / len(seeds))
-    return Effect(float(gaps.mean()), error, spread, len(seeds), log)
-
-
-def _scaled(value: float, log: bool) -> float:
-    return math.log(value) if log else value
-
-
-@dataclass(frozen=True)
-class Support:
-    """One-sided p-values of what may be said about an effect; small ones allow to say it.
-
-    `smaller`: than the paper's; 1 where that is unknown or points the other way.
-    """
-
-    claimed: float
-    against: float
-    equivalent: float
-    smaller: float
-
-
-def support(effect: Effect, *, sign: int, margin: float, expected: float | None) -> Support:
-    """How far an effect supports each verdict.
-
-    sign: -1 where the claim is that the effect is below 0, 1 where above.  margin, expected
-    (the paper's effect): shown values, per cent for a logarithm; margin > 0.
-    """
-    below, above = effect.p_below(0.0), effect.p_above(0.0)
-    claimed, against = (below, above) if sign < 0 else (above, below)
-    # The same factor both ways: 5 % more is the inverse of 4.8 % less.
-    lower = effect.shown(-effect.analysed(margin))
-    equivalent = max(effect.p_above(lower), effect.p_below(margin))
-    smaller = 1.0
-    if expected is not None and expected * sign > 0:
-        smaller = effect.p_below(expected) if sign > 0 else effect.p_above(expected)
-    return Support(claimed, against, equivalent, smaller)
-
-
-def all_of(parts: Sequence[Support]) -> Support:
-    """Of a claim that needs all of its comparisons.
-
-    That all hold is the intersection of its parts, whose largest p-value needs no correction;
-    that one is contradicted is their union, which does (Bonferroni, the first step of Holm's).
-    """
-    return Support(
-        claimed=max(part.claimed for part in parts),
-        against=min(1.0, len(parts) * min(part.against for part in parts)),
-        equivalent=max(part.equivalent for part in parts),
-        smaller=max(part.smaller for part in parts),
-    )
-
-
-def holm(p_values: Iterable[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: at most 5 % of families have a false finding."""
-    found = list(p_values)
-    order = sorted(range(len(found)), key=found.__getitem__)
-    adjusted, largest = [0.0] * len(found), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(found) - rank) * found[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def family_adjusted(members: Sequence[Support]) -> list[Support]:
-    """The claims of a family, each kind of finding held to its error rate over all of them.
-
-    `claimed` and `against` exclude each other in one claim, so they are one family of 2 k tests
-    of which at most k are wrong at a time; each of the sides is adjusted by itself.
-    """
-    columns = {
-        name: holm(getattr(member, name) for member in members)
-        for name in ("claimed", "against", "equivalent", "smaller")
-    }
-    return [
-        Support(**{name: column[i] for name, column in columns.items()})
-        for i in range(len(members))
-    ]
+    table = np.array([[own[seed] for seed in seeds] for own in values])
+    sums = np.asarray(weights) @ (np.log(table) if log else table)
+    length = math.sqrt(sum(weight**2 for weight in weights))
+    if spread is None:  # of one value, which is `length` times less than that of the sum
+        spread = Spread(float(sums.std(ddof=1)) / length, len(seeds) - 1, len(seeds))
+    error = spread.sd * length / math.sqrt(len(seeds))
+    return Effect(float(sums.mean()), error, spread, len(seeds), log)
 
 
 def not_told_apart(
@@ -267,41 +214,33 @@ def not_told_apart(
         for run, own in values.items()
     }
     error = spread.sd * math.sqrt(2 / len(seeds))
-    allowance = float(stats.t.ppf(1 - (1 - LEVEL) / max(1, len(values) - 1), spread.freedom)) * error
+    allowance = (
+        float(stats.t.ppf(1 - (1 - LEVEL) / max(1, len(values) - 1), spread.freedom)) * error
+    )
     best = min(means.values())
     return [run for run, mean in means.items() if mean - best <= allowance]
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """One question asked in several places: the mean of their effects (logarithms)."""
+def pooled(effects: Sequence[Effect]) -> tuple[Effect, float]:
+    """One question asked in two places or more: the mean effect, and its heterogeneity I^2.
 
-    mean: float
-    error: float
-    freedom: int
-    heterogeneity: float  # I^2: share of the variation between places that is not noise, 0 to 1
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        half = float(stats.t.ppf(1 - TAIL, self.freedom)) * self.error
-        return self.mean - half, self.mean + half
-
-
-def pooled(effects: Sequence[Effect]) -> Pooled:
-    """Random-effects mean over two places or more (DerSimonian-Laird; Hartung-Knapp interval)."""
+    Random-effects mean (DerSimonian-Laird) with the interval of Hartung and Knapp. I^2 is the
+    share of the variation between places that is not noise, 0 to 1.
+    """
     means = np.array([effect.mean for effect in effects])
     variances = np.array([max(effect.error, 1e-12) ** 2 for effect in effects])
-    weights = 1 / variances
-    fixed = float(weights @ means / weights.sum())
-    q, freedom = float(weights @ (means - fixed) ** 2), len(means) - 1
+    weights, freedom = 1 / variances, len(means) - 1
+    q = float(weights @ (means - weights @ means / weights.sum()) ** 2)
     scale = weights.sum() - (weights**2).sum() / weights.sum()
-    between = max(0.0, (q - freedom) / scale)
+    between = max(0.0, float((q - freedom) / scale))
     weights = 1 / (variances + between)
     mean = float(weights @ means / weights.sum())
-    # Never narrower than the fixed-effect interval that knows no variation between places.
+    # Never narrower than the interval that knows no variation between places.
     knapp = max(1.0, float(weights @ (means - mean) ** 2) / freedom)
-    error = math.sqrt(knapp / float(weights.sum()))
-    return Pooled(mean, error, freedom, max(0.0, (q - freedom) / q) if q > 0 else 0.0)
+    error, seeds = math.sqrt(knapp / float(weights.sum())), min(one.seeds for one in effects)
+    spread = Spread(error * math.sqrt(seeds / 2), freedom, seeds)
+    share = max(0.0, (q - freedom) / q) if q > 0 else 0.0
+    return Effect(mean, error, spread, seeds, effects[0].log), share
 
 
 def own_strength(first: float, second: float) -> float:

@@ -1,30 +1,39 @@
-"""How far measured differences support a claim: intervals and verdicts. Free of torch.
+"""The words for what comparisons show, and how a comparison and a claim come to theirs.
 
-Two models are compared seed by seed, since equal seeds mean equal data order and equal noise.
-With two seeds or more, the mean of the differences has a t-interval over seeds. One seed says
-nothing about the spread of training, so it never yields more than "agrees" or "disagrees", and
-not even that while the difference lies within the sampling noise of the two values. Either way
-the 95 % interval has to exclude no difference. Nothing is corrected for the number of claims.
+With two seeds or more, a comparison is an effect with an interval (`statistics`). One seed says
+nothing about the spread of training, so it never yields more than "agrees" or "disagrees", and not
+even that while the difference lies within the sampling noise of the two values. Free of torch.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from scipy import stats
-
-from dtr.metrics.intervals import LEVEL
+from dtr.reporting.claims.decisions import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NO_EFFECT,
+    REPRODUCED,
+    SMALLER,
+    Support,
+    decide,
+    sameness,
+    support,
+)
+from dtr.reporting.claims.statistics import Effect, Spread, contrast
 from dtr.reporting.published import UNKNOWN
 
-REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
+UNTESTABLE = "not testable here"  # at this scale: its budget would decide, and not the method
 NOT_RUN = "not run"
 ONE_SEED = {
     REPRODUCED: "agrees (1 seed)",
     CONTRADICTED: "disagrees (1 seed)",
     INCONCLUSIVE: "inconclusive (1 seed)",
 }
-VERDICTS = (REPRODUCED, CONTRADICTED, INCONCLUSIVE, *ONE_SEED.values(), NOT_RUN)
+VERDICTS = (
+    *(REPRODUCED, SMALLER, NO_EFFECT, CONTRADICTED, INCONCLUSIVE),
+    *(*ONE_SEED.values(), UNTESTABLE, NOT_RUN),
+)
 
 
 @dataclass(frozen=True)
@@ -46,49 +55,31 @@ def exact(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
-def difference(first: Estimate, second: Estimate) -> Estimate:
-    """first - second of values with separate intervals (MOVER; Zou & Donner 2008).
+def combination(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """A weighted sum of values with separate intervals (MOVER; Zou & Donner 2008).
 
     The distances of the bounds add in quadrature. For values that share their noise this is the
     wider, cautious interval.
     """
-    value = first.value - second.value
-    below = math.hypot(first.value - first.low, second.high - second.value)
-    above = math.hypot(first.high - first.value, second.value - second.low)
+    value = math.fsum(w * part.value for w, part in zip(weights, parts, strict=True))
+    below = above = 0.0
+    for weight, part in zip(weights, parts, strict=True):
+        down, up = part.value - part.low, part.high - part.value
+        down, up = (down, up) if weight > 0 else (up, down)
+        below, above = math.hypot(below, weight * down), math.hypot(above, weight * up)
     return Estimate(value, value - below, value + above)
 
 
-def relative_gain(routed: Estimate, plain: Estimate) -> Estimate:
-    """1 - routed/plain, in per cent: `difference` of their logarithms.
-
-    Unknown where a value is not positive; of a bound that is not, the interval is.
-    """
-    ratio = difference(_log(routed), _log(plain))
-    value, low, high = (
-        100 * (1 - math.exp(bound)) for bound in (ratio.value, ratio.high, ratio.low)
-    )
-    return Estimate(value, low, high)
-
-
-def _log(estimate: Estimate) -> Estimate:
+def logarithm(estimate: Estimate) -> Estimate:
+    """Unknown where a value is not positive; of a bound that is not, that side is."""
     numbers = (estimate.value, estimate.low, estimate.high)
     return Estimate(*(math.log(number) if number > 0 else math.nan for number in numbers))
-
-
-def over_seeds(effects: Sequence[Estimate]) -> Estimate:
-    """Mean of one effect per seed with its t-interval; a single one keeps its own interval."""
-    if len(effects) == 1:
-        return effects[0]
-    values = np.array([effect.value for effect in effects])
-    mean, spread = float(values.mean()), float(values.std(ddof=1))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    return Estimate(mean, mean - half, mean + half)
 
 
 def judge(
     effect: Estimate, *, claimed: str, threshold: float = 0.0, seeds: int | None = None
 ) -> str:
-    """The verdict on an effect that is claimed to be "lower" or "higher" than `threshold`.
+    """The verdict of an interval on an effect claimed to be "lower" or "higher" than `threshold`.
 
     seeds: how many stand behind it; None where the measurement knows no seeds.
     """
@@ -102,9 +93,9 @@ def judge(
 
 
 def combine(verdicts: Iterable[str]) -> str:
-    """The verdict on a claim that needs all of its comparisons.
+    """The verdict on a claim that needs all of its comparisons, where they have no p-values.
 
-    Not run if one is missing; else contradicted if one is, reproduced if all are, and
+    Not run if one is missing; else contradicted if one is, the one they share if they do, and
     inconclusive otherwise. It rests on one seed as soon as a comparison that decides it does.
     """
     found = set(verdicts)
@@ -113,7 +104,9 @@ def combine(verdicts: Iterable[str]) -> str:
     for verdict in (CONTRADICTED, ONE_SEED[CONTRADICTED]):
         if verdict in found:
             return verdict
-    undecided = found & {INCONCLUSIVE, ONE_SEED[INCONCLUSIVE]}
+    if len(found) == 1:
+        return found.pop()
+    undecided = found - {REPRODUCED, ONE_SEED[REPRODUCED]}
     outcome = INCONCLUSIVE if undecided else REPRODUCED
     return ONE_SEED[outcome] if (undecided or found) & set(ONE_SEED.values()) else outcome
 
@@ -125,14 +118,21 @@ class Evidence:
     values: dict[int, Estimate] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> dict[int, float]:
+        """The values without their intervals."""
+        return {seed: one.value for seed, one in self.values.items()}
+
 
 @dataclass
 class Comparison:
     """`first` is claimed to be "lower" or "higher" than `second`, or "equal" to it.
 
-    `here` are the means of both sides over the seeds; `effect` is first - second, or what is
-    held against `threshold` where that is not 0; `paper` are the published values of both sides,
-    NaN where unknown.
+    `here` are the means of both sides over the seeds. `effect` is the change from second to first:
+    in per cent with `log`, else their difference, or what is held against `threshold` where that
+    is not 0; `analysis` and `support` are its statistics where two seeds or more stand behind it.
+    `paper` are the published values of both sides, NaN where unknown, `expected` the effect they
+    make, and `strength` how many standard deviations of retrained networks that is.
     """
 
     first: str
@@ -143,24 +143,31 @@ class Comparison:
     reason: str = ""
     here: tuple[float, float] | None = None
     effect: Estimate | None = None
+    analysis: Effect | None = None
+    support: Support | None = None
+    log: bool = False
+    margin: float = math.nan
     interval: str = ""
     threshold: float = 0.0
     seeds: tuple[int, ...] = ()
+    chosen: tuple[str, ...] = ()  # of a selection: the runs that may be the best
     protocol_id: str = ""
     paper: tuple[float, float] | None = None
+    expected: float | None = None
+    strength: float | None = None
     source: str = ""
-    decimals: int = 3  # of both sides; an effect has one more
+    decimals: int = 3  # of both sides; an effect that is no percentage has one more
 
     @property
     def effect_text(self) -> str:
-        return "" if self.effect is None else self._text(self.effect.value, self.decimals + 1)
+        return "" if self.effect is None else self.change(self.effect.value)
 
     @property
     def interval_text(self) -> str:
         if self.effect is None or not self.effect.bounded:
             return ""
         bounds = (self.effect.low, self.effect.high)
-        return "[{}, {}]".format(*(self._text(bound, self.decimals + 1) for bound in bounds))
+        return "[{}, {}]".format(*(self.change(bound, bare=True) for bound in bounds))
 
     @property
     def here_text(self) -> str:
@@ -169,6 +176,15 @@ class Comparison:
     @property
     def paper_text(self) -> str:
         return self._sides(self.paper)
+
+    def change(self, value: float, *, bare: bool = False) -> str:
+        """An effect as it is read: a signed percentage, or a difference; bare: without "%"."""
+        if not self.log:
+            return self._text(value, self.decimals + 1)
+        if math.isnan(value):
+            return UNKNOWN
+        sign = "+" if value > 0 else "−" if value < 0 else ""
+        return f"{sign}{abs(value):,.1f}" + ("" if bare else " %")
 
     def _sides(self, values: tuple[float, float] | None) -> str:
         shown = (values or ())[: 1 if self.threshold else 2]  # a threshold is nobody's value
@@ -183,7 +199,7 @@ class Comparison:
     @property
     def paper_agrees(self) -> bool | None:
         """Whether the published values point the claimed way or are equal; None: not known."""
-        if self.paper is None or any(map(math.isnan, self.paper)):
+        if self.paper is None or any(map(math.isnan, self.paper)) or self.claimed == "equal":
             return None
         first, second = self.paper
         return first <= second if self.claimed == "lower" else first >= second
@@ -192,11 +208,15 @@ class Comparison:
 def settle(
     comparison: Comparison,
     evidence: Mapping[str, Evidence],
-    sides: Callable[..., tuple[Estimate, Estimate]],
+    weights: Sequence[float] = (1, -1),
+    *,
+    spread: Spread | None = None,
+    sides: Callable[..., tuple[float, float]] = lambda first, second: (first, second),
 ) -> Comparison:
     """Fill in effect and verdict from the seeds that every model of `evidence` has a value for.
 
-    sides: both sides of the comparison from one value per model, in the order of `evidence`.
+    weights: of the models in the sum that is the effect, of logarithms where the comparison says
+    so.  sides: both sides of the comparison from the mean of each model.
     """
     everyone = list(evidence.values())
     seeds = sorted(set.intersection(*(set(one.values) for one in everyone)))
@@ -204,24 +224,52 @@ def settle(
     if not seeds:
         comparison.reason = gaps or "no seed is shared"
         return comparison
-    pairs = [sides(*(one.values[seed] for one in everyone)) for seed in seeds]
     comparison.seeds = tuple(seeds)
-    comparison.here = tuple(
-        float(np.mean([side.value for side in column])) for column in zip(*pairs, strict=True)
-    )
-    comparison.effect = over_seeds([difference(*pair) for pair in pairs])
-    if len(seeds) > 1:
-        comparison.interval = f"t-interval, {len(seeds)} seeds"
-    elif comparison.effect.bounded:
-        comparison.interval = "bootstrap, 1 seed"
+    means = [math.fsum(one.values[seed].value for seed in seeds) / len(seeds) for one in everyone]
+    comparison.here = sides(*means)
     if gaps:
         comparison.reason = f"without {gaps}"
-    comparison.verdict = judge(
-        comparison.effect,
-        claimed=comparison.claimed,
-        threshold=comparison.threshold,
-        seeds=len(seeds),
-    )
+    numbers = [{seed: one.values[seed].value for seed in seeds} for one in everyone]
+    if len(seeds) == 1 or (comparison.log and min(map(min, map(dict.values, numbers))) <= 0):
+        return _one_seed(comparison, [one.values[seeds[0]] for one in everyone], weights)
+    found = contrast(numbers, weights, spread=spread, log=comparison.log)
+    return with_effect(comparison, found, spread)
+
+
+def with_effect(comparison: Comparison, found: Effect, spread: Spread | None) -> Comparison:
+    """Fill in an effect of two seeds or more, and what it supports."""
+    comparison.analysis = found
+    comparison.effect = Estimate(found.percent, found.low, found.high)
+    comparison.interval = f"t-interval, {found.seeds} seeds"
+    if spread is not None:
+        comparison.interval += f", spread of the slot's runs ({spread.freedom} degrees of freedom)"
+    if comparison.claimed == "equal":
+        comparison.support = sameness(found, comparison.margin)
+    else:
+        comparison.support = support(
+            found,
+            sign=-1 if comparison.claimed == "lower" else 1,
+            margin=comparison.margin,
+            expected=comparison.expected,
+        )
+    comparison.verdict = decide(comparison.support)
+    return comparison
+
+
+def _one_seed(
+    comparison: Comparison, values: Sequence[Estimate], weights: Sequence[float]
+) -> Comparison:
+    parts = [logarithm(one) for one in values] if comparison.log else values
+    effect = combination(parts, weights)
+    if comparison.log:
+        numbers = (effect.value, effect.low, effect.high)
+        effect = Estimate(*(100 * math.expm1(number) for number in numbers))
+    comparison.effect = effect
+    comparison.interval = "bootstrap, 1 seed" if effect.bounded else ""
+    if comparison.claimed == "equal":
+        comparison.verdict = ONE_SEED[INCONCLUSIVE]
+    else:
+        comparison.verdict = judge(effect, claimed=comparison.claimed, seeds=1)
     return comparison
 
 

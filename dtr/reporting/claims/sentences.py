@@ -1,0 +1,128 @@
+"""Verdicts as a person would say them: one sentence per claim."""
+
+import math
+from collections.abc import Sequence
+
+from dtr.reporting.claims.decisions import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NO_EFFECT,
+    REPRODUCED,
+    SMALLER,
+)
+from dtr.reporting.claims.verdicts import NOT_RUN, ONE_SEED, Comparison
+
+WORDS = {"inception_score": "Inception score", "fid": "FID", "kid": "KID"}
+NOISE = 2.0  # standard deviations of retrained networks; below, one published seed may be luck
+
+
+def sentence(verdict: str, comparisons: Sequence[Comparison]) -> str:
+    """What a claim's comparisons say together; the reason where there is no verdict."""
+    if verdict == NOT_RUN:
+        return _missing(comparisons)
+    shown = _telling(verdict, comparisons)
+    if shown.effect is None or math.isnan(shown.effect.value):
+        return "Nothing could be compared."
+    if shown.threshold:
+        return (
+            f"The ratio is {shown.effect_text} {shown.interval_text}, against {shown.threshold:g}."
+        )
+    if verdict in ONE_SEED.values():
+        return f"One seed: {_change(shown)}. It says nothing about the spread of trainings."
+    if shown.chosen:
+        return _selected(verdict, shown)
+    if shown.analysis is None:
+        return f"{_change(shown)}."
+    return {
+        REPRODUCED: _reproduced,
+        CONTRADICTED: _contradicted,
+        NO_EFFECT: _no_effect,
+        SMALLER: _smaller,
+        INCONCLUSIVE: _inconclusive,
+    }[verdict](shown)
+
+
+def _missing(comparisons: Sequence[Comparison]) -> str:
+    reasons = dict.fromkeys(one.reason for one in comparisons if one.verdict == NOT_RUN)
+    return f"Not run: {'; '.join(filter(None, reasons))}."
+
+
+def _telling(verdict: str, comparisons: Sequence[Comparison]) -> Comparison:
+    """The comparison that decides: the one that came out like the claim, the weakest of them."""
+    same = [one for one in comparisons if one.verdict == verdict] or list(comparisons)
+    if same[0].support is None:
+        return same[0]
+    if verdict == CONTRADICTED:
+        return min(same, key=lambda one: one.support.against if one.support else 1.0)
+    return max(same, key=lambda one: one.support.claimed if one.support else 0.0)
+
+
+def _change(one: Comparison) -> str:
+    name = WORDS.get(one.quantity.split("@")[0], one.quantity.split("@")[0])
+    value = one.effect.value
+    if not one.log:
+        return f"{name} differs by {one.effect_text} {one.interval_text}".rstrip()
+    direction = "lower" if value < 0 else "higher"
+    bounds = ""
+    if one.effect.bounded:
+        bounds = f" ({one.change(one.effect.low, bare=True)} to {one.change(one.effect.high)})"
+    return f"{name} is {abs(value):.1f} % {direction}{bounds}"
+
+
+def _published(one: Comparison) -> str:
+    if one.expected is None:
+        return ""
+    weak = one.strength is not None and abs(one.strength) < NOISE
+    return f"; the paper: {one.change(one.expected)}" + (
+        ", within the noise of one seed" if weak else ""
+    )
+
+
+def _selected(verdict: str, one: Comparison) -> str:
+    """Of a selection among several runs."""
+    if verdict == REPRODUCED:
+        return f"The best alone: {_change(one)} than {one.second}{_published(one)}."
+    names = ", ".join(one.chosen)
+    if verdict == CONTRADICTED:
+        return f"Not among those that may be the best: {names}."
+    return f"It may be the best, and so may the others of {names}: they cannot be told apart."
+
+
+def _reproduced(one: Comparison) -> str:
+    if one.claimed == "equal":
+        return f"No difference larger than {_size(one, one.margin)}: {_change(one)}."
+    return f"{_change(one)}{_published(one)}."
+
+
+def _contradicted(one: Comparison) -> str:
+    return (
+        f"The opposite: {_change(one)}{_published(one)}."
+        if one.claimed != "equal"
+        else (
+            f"They differ by more than {_size(one, one.margin)}: {_change(one)}{_published(one)}."
+        )
+    )
+
+
+def _no_effect(one: Comparison) -> str:
+    return f"No effect larger than {_size(one, one.margin)}: {_change(one)}{_published(one)}."
+
+
+def _smaller(one: Comparison) -> str:
+    return (
+        f"If there is an effect, it is smaller than the paper's: {_change(one)}{_published(one)}."
+    )
+
+
+def _inconclusive(one: Comparison) -> str:
+    found = one.analysis
+    text = f"Not told apart: {_change(one)}. "
+    text += f"{found.seeds} seeds would have shown {_size(one, found.detectable)} or more"
+    needed = found.seeds_for(one.expected) if one.expected else None
+    if needed is not None:
+        text += f"; the paper's {one.change(one.expected)} needs {needed}"
+    return text + "."
+
+
+def _size(one: Comparison, value: float) -> str:
+    return f"{value:.0f} %" if one.log else f"{value:.{one.decimals}f}"
