@@ -21,7 +21,7 @@ from dtr.support.files import canonical_json, read_json, write_text
 
 RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
 SCALE = "scale.json"
-OTHER_PICTURES = ("overlap", "training")  # that a page has beside the paper's figures
+OTHER_PICTURES = ("claims", "overlap", "training")  # that a page has beside the paper's figures
 BUILT = (  # what a report adds to a restored folder
     *(f"tables/table[1-8].{kind}" for kind in ("csv", "md", "tex")),
     *(f"figures/figure[2-6].{kind}" for kind in ("svg", "png", "pdf")),

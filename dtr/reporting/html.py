@@ -13,20 +13,20 @@ import yaml
 from markupsafe import Markup
 
 from dtr.config.scale import Scale, stated_facts
-from dtr.experiments import FIGURES, SLOTS, TABLES
+from dtr.experiments import FIGURES, RUNS, SLOTS, TABLES
 from dtr.planning.evaluations import protocols
 from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
 from dtr.records.table import Records
+from dtr.reporting.claims.answer import answer, lines
 from dtr.reporting.claims.judged import (
     ClaimResult,
     build_claims,
-    claims_summary,
     grouped,
     write_claims,
 )
-from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures
-from dtr.reporting.figures.sheets import build_sheets
+from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures, draw_forest
+from dtr.reporting.figures.sheets import Sheet, Strip, build_sheets
 from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
 from dtr.reporting.published import published
 from dtr.reporting.tables.build import Table, build_tables, summary
@@ -45,6 +45,7 @@ NEEDED = (
     "claims.yaml",
     "discrepancies.yaml",
 )
+MAIN_SLOTS = ("class_conditional", "unconditional", "text_conditional")  # of the first strips
 BUILT_FOLDERS = ("tables", "figures", "claims")
 RECORD_FOLDERS = ("runs", "analysis", "controls", "data")
 
@@ -101,6 +102,7 @@ def _write_page(
     up = Path(os.path.relpath(scale.results, page.parent)).as_posix()
     folders = [f"../{name}" for name in BUILT_FOLDERS if (page.parent.parent / name).is_dir()]
     folders += [f"{up}/{name}" for name in RECORD_FOLDERS if (records.root / name).is_dir()]
+    sheets = build_sheets(records, page.parent)
     text = (
         _environment()
         .get_template("page.html.j2")
@@ -111,10 +113,12 @@ def _write_page(
             linked=set(linked),
             tables=tables,
             pictures=pictures,
-            sheets=build_sheets(records, page.parent),
+            sheets=sheets,
+            answer=answer(claims),
+            forest=draw_forest(lines(claims), page.parent),
+            main_strips=_main_strips(sheets),
             counts=summary(tables),
             claims=grouped(claims),
-            claims_summary=claims_summary(claims),
             **_overview(scale, records),
             **_texts(scale),
             measurements=_measurements(records),
@@ -127,6 +131,17 @@ def _write_page(
         )
     )
     write_text(page, text)
+
+
+def _main_strips(sheets: list[Sheet]) -> list[Strip]:
+    """The runs of Table 1 (none, R-TR, DTR) of the first slot that has samples of all of them."""
+    for slot in MAIN_SLOTS:
+        wanted = [run.id for run in RUNS if run.slot == slot and "table1" in run.used_by]
+        for sheet in (one for one in sheets if one.slot == slot):
+            strips = {strip.run: strip for strip in sheet.strips}
+            if all(run in strips for run in wanted):
+                return [strips[run] for run in wanted]
+    return []
 
 
 def _environment() -> jinja2.Environment:

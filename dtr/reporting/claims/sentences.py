@@ -20,7 +20,7 @@ def sentence(verdict: str, comparisons: Sequence[Comparison]) -> str:
     """What a claim's comparisons say together; the reason where there is no verdict."""
     if verdict == NOT_RUN:
         return _missing(comparisons)
-    shown = _telling(verdict, comparisons)
+    shown = telling(verdict, comparisons)
     if shown.effect is None or math.isnan(shown.effect.value):
         return "Nothing could be compared."
     if shown.threshold:
@@ -47,7 +47,7 @@ def _missing(comparisons: Sequence[Comparison]) -> str:
     return f"Not run: {'; '.join(filter(None, reasons))}."
 
 
-def _telling(verdict: str, comparisons: Sequence[Comparison]) -> Comparison:
+def telling(verdict: str, comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison that decides: the one that came out like the claim, the weakest of them."""
     same = [one for one in comparisons if one.verdict == verdict] or list(comparisons)
     if same[0].support is None:

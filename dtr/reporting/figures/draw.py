@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from dtr.experiments import FIGURES
 from dtr.records.table import Records
+from dtr.reporting.figures.forest import Line, forest_figure
 from dtr.reporting.figures.quality import convergence_figure, guidance_figure, ratio_figure
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
 from dtr.reporting.figures.style import COLOURS, CURRENT, INK, STYLE
@@ -93,6 +94,13 @@ def draw_figure(name: str, records: Records, folder: Path | None) -> Picture | N
     with matplotlib.rc_context(STYLE):
         drawn = DRAWN[name](records)
         return None if drawn is None else _finish(name, *drawn, folder)
+
+
+def draw_forest(lines: Sequence[Line], folder: Path) -> Picture | None:
+    """Draw all claims (`forest_figure`) and write <folder>/claims.png, .pdf and .svg."""
+    with matplotlib.rc_context(STYLE):
+        drawn = forest_figure(lines)
+        return None if drawn is None else _finish("claims", *drawn, folder)
 
 
 def draw_blank(name: str, folder: Path) -> Picture:
