@@ -29,9 +29,10 @@ from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures
 from dtr.reporting.figures.sheets import build_sheets
 from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
 from dtr.reporting.published import published
-from dtr.reporting.tables.build import Table, build_tables, summary
+from dtr.reporting.tables.build import build_tables
 from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.reporting.tables.formats import write_tables
+from dtr.reporting.tables.table import Table, summary
 from dtr.support.errors import Refusal
 from dtr.support.files import write_text
 

@@ -1,9 +1,5 @@
 """Tables 1-8 as the paper lays them out, from one source: HTML, CSV, Markdown and LaTeX."""
 
-from collections import Counter
-from dataclasses import dataclass, field
-from itertools import groupby
-
 import pandas as pd
 
 from dtr.config.scale import Scale
@@ -15,62 +11,11 @@ from dtr.reporting.absence import Absences
 from dtr.reporting.published import value_of
 from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
+from dtr.reporting.tables.table import Column, Row, Table
 from dtr.support.errors import Refusal
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
-
-
-@dataclass
-class Column:
-    """One column of values: its group, its metric and how it is measured here."""
-
-    group: Group
-    metric: str
-    heading: str
-    measured_as: str
-
-
-@dataclass
-class Row:
-    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control."""
-
-    labels: tuple[str, ...]
-    cells: list[Cell]
-    kind: str = "paper"
-
-
-@dataclass
-class Table:
-    """One table of the paper with what was reproduced of it."""
-
-    name: str
-    stubs: tuple[str, ...]
-    groups: list[tuple[Group, str, int]]  # with its heading and its number of columns
-    columns: list[Column]
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def number(self) -> str:
-        return self.name.removeprefix("table")
-
-    def bodies(self) -> list[tuple[str, list[Row]]]:
-        """The rows in runs of one kind, in order."""
-        return [(kind, list(rows)) for kind, rows in groupby(self.rows, key=lambda row: row.kind)]
-
-    def counts(self) -> Counter[str]:
-        """Cells of the paper by status; quoted ones and empty places are no cells."""
-        cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)
-        return Counter(cell.status for cell in cells if cell.status)
-
-    def reasons(self) -> list[tuple[str, str, int]]:
-        """(status, reason, cells) of what is not measured, most frequent first."""
-        found: Counter[tuple[str, str]] = Counter(
-            (cell.status, cell.reason)
-            for row in self.rows
-            for cell in row.cells
-            if cell.status not in ("", "measured", "computed", "quoted")
-        )
-        return [(*what, count) for what, count in found.most_common()]
+TIERS = {"latent": "Latent models", "pixel": "Pixel models"}
 
 
 def build_tables(scale: Scale, records: Records) -> list[Table]:
@@ -90,11 +35,7 @@ def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
     columns = [
         _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
     ]
-    groups = [
-        (group, group.label or SLOTS[group.slot].dataset, len(group.metrics))
-        for group in layout.groups
-    ]
-    table, absences = Table(layout.name, layout.stubs, groups, columns), Absences(records)
+    table, absences = Table(layout.name, layout.stubs, columns), Absences(records)
     for row in layout.rows:
         cells = [
             resolve(paper_cell(row, column.group, column.metric), row, column.group, absences)
@@ -121,7 +62,8 @@ def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Colum
     measured_as = ""
     if direction and group.slot in scale.slots:
         measured_as = f"{metric}@{scale.slots[group.slot].extractor}"
-    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as)
+    tier = TIERS[SLOTS[group.slot].space] if layout.stacked else ""
+    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as, tier)
 
 
 def _extra_row(table: Table, run: Run, absences: Absences) -> Row:
@@ -195,8 +137,3 @@ def _mark_best(table: Table) -> None:
             top = best(measured, key=lambda cell: cell.value).value_text
             for cell in measured:
                 cell.best_value = cell.value_text == top
-
-
-def summary(tables: list[Table]) -> Counter[str]:
-    """Cells of all tables by status."""
-    return sum((table.counts() for table in tables), Counter())

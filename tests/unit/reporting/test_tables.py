@@ -13,10 +13,11 @@ from dtr.config.checks import load_scale
 from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.records.workdir import append_log, exclusive
-from dtr.reporting.tables.build import Table, build_table, build_tables, summary
+from dtr.reporting.tables.build import build_table, build_tables
 from dtr.reporting.tables.cells import Cell
 from dtr.reporting.tables.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
 from dtr.reporting.tables.layout import LAYOUTS, run_of
+from dtr.reporting.tables.table import Table, summary
 from tests.synthetic_results import (
     metrics_record,
     model_folder,
@@ -64,17 +65,37 @@ def test_without_records_every_cell_has_the_papers_value_and_a_status(scale: Sca
     assert other.status == "not run" and "targets" in other.reason
 
 
-def test_table1_has_five_groups_and_two_control_rows(scale: Scale) -> None:
+def test_table1_stacks_latent_above_pixel_models_as_the_paper_does(scale: Scale) -> None:
     table = tables_of(scale)["table1"]
-    assert [heading for _, heading, _ in table.groups] == [
-        "COCO 2014 256",
-        "FFHQ 256",
-        "ImageNet 256",
-        "FFHQ 64",
-        "ImageNet 64",
+    upper, lower = table.tiers()
+    assert (upper.heading, lower.heading) == ("Latent models", "Pixel models")
+    assert [(heading, width) for _, heading, width in upper.groups()] == [
+        ("FFHQ 256", 1),
+        ("ImageNet 256", 4),
+        ("COCO 2014 256", 1),
     ]
-    assert [width for *_, width in table.groups] == [1, 1, 4, 1, 4]
+    assert [(heading, width) for _, heading, width in lower.groups()] == [
+        ("FFHQ 64", 1),
+        ("ImageNet 64", 4),
+    ]
     assert [row.kind for row in table.rows] == ["paper"] * 3 + ["control"] * 2
+    assert [len(row.cells) for row in upper.rows] == [6] * 5
+
+
+def test_a_tier_leaves_out_rows_without_a_cell_in_it(scale: Scale) -> None:
+    upper, lower = tables_of(scale)["table4"].tiers()
+    labels = [row.labels[0] for row in upper.rows]
+    assert labels == ["no routing", *(f"α = {alpha}" for alpha in ("0.5", 1, 2, 3, 4, 5))]
+    assert [row.labels[0] for row in lower.rows] == [
+        label for label in labels if label not in ("α = 0.5", "α = 2")
+    ]
+
+
+def test_other_tables_have_one_tier_with_everything(scale: Scale) -> None:
+    for name, table in tables_of(scale).items():
+        if name not in ("table1", "table4"):
+            (tier,) = table.tiers()
+            assert (tier.heading, tier.columns, tier.rows) == ("", table.columns, table.rows), name
 
 
 def test_a_measured_cell_carries_value_interval_n_seed_and_protocol(scale: Scale) -> None:
@@ -167,7 +188,7 @@ def test_controls_fill_their_rows(scale: Scale) -> None:
     write_control(scale, "class_conditional", fid=0.25)
     write_metrics(scale, RUN, step=0, fid=800.0)
     real, untrained = tables_of(scale)["table1"].rows[-2:]
-    index = 2  # FID of ImageNet 256
+    index = 1  # FID of ImageNet 256
     assert (real.cells[index].value, untrained.cells[index].value) == (0.25, 800.0)
     assert not real.cells[index].best_value
 
@@ -263,8 +284,8 @@ def test_the_scales_own_run_joins_the_table_it_names(digits: dict, tmp_path: Pat
     write_metrics(scale, "mine", fid=1.5)
     tables = tables_of(scale)
     (row,) = [row for row in tables["table1"].rows if row.kind == "extra"]
-    assert row.labels == ("mine",) and row.cells[2].value == 1.5
-    assert row.cells[2].paper is None and row.cells[1].status == ""
+    assert row.labels == ("mine",) and row.cells[1].value == 1.5
+    assert row.cells[1].paper is None and row.cells[0].status == ""
     assert not [row for row in tables["table8"].rows if row.kind == "extra"]
 
 
@@ -284,9 +305,12 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
         assert text in markdown
     assert r"16.18 / \textbf{3.90 [3.70, 4.09]}" in latex and r"\textbf{8.90} / 4.40" in latex
     widths = {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")}
-    assert {len(table.columns), len(table.groups)} == widths
+    assert widths == {n for tier in table.tiers() for n in (len(tier.columns), len(tier.groups()))}
     assert latex.count("{") == latex.count("}") and r"$\downarrow$" in latex
-    assert len({line.count("|") for line in markdown.splitlines()}) == 1
+    assert markdown.count("**Latent models**\n\n| Routing |") == 1
+    upper, lower = markdown.split("**Pixel models**\n\n")
+    for lines, width in ((upper, 6), (lower, 5)):
+        assert {line.count("|") for line in lines.splitlines() if "|" in line} == {width + 2}
 
 
 def test_tables_need_no_torch() -> None:
