@@ -39,19 +39,37 @@ def to_csv(table: Table) -> str:
     return pd.DataFrame(lines, columns=COLUMNS, dtype=object).to_csv(index=False)
 
 
-def _heading(table: Table, column: Column) -> str:
+def _heading(column: Column) -> str:
+    """As the cells below it: `the paper's metric / the one measured here`."""
+    return " / ".join(filter(None, (column.heading, column.measured_as)))
+
+
+def _full_heading(table: Table, column: Column) -> str:
     """With the dataset, unless the group has another label or the table has this group only."""
     shared = column.group.label or len({other.group for other in table.columns}) == 1
-    return column.heading if shared else f"{SLOTS[column.group.slot].dataset} {column.heading}"
+    dataset = "" if shared else f"{SLOTS[column.group.slot].dataset} "
+    return dataset + _heading(column)
+
+
+def _notes(table: Table) -> list[str]:
+    """What a reader of the file has to know, a line each."""
+    lines = ["Cells: the paper’s value / the value here [its interval]."]
+    if any(column.measured_as for column in table.columns):
+        lines += [
+            "Headings: the paper’s metric, on Inception features / the one measured here, on "
+            "features of the network named behind @."
+        ]
+    return lines
 
 
 def to_markdown(table: Table) -> str:
-    """Pipe tables, one for each tier; the best values are bold."""
-    return "\n".join(_tier_as_markdown(table, tier) for tier in table.tiers())
+    """Pipe tables, one for each tier, and notes; the best values are bold."""
+    tiers = [_tier_as_markdown(table, tier) for tier in table.tiers()]
+    return "\n".join([*tiers, *(f"{note}\n" for note in _notes(table))])
 
 
 def _tier_as_markdown(table: Table, tier: Tier) -> str:
-    heads = [*table.stubs, *(_heading(table, column) for column in tier.columns)]
+    heads = [*table.stubs, *(_full_heading(table, column) for column in tier.columns)]
     lines = [f"**{tier.heading}**", ""] if tier.heading else []
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in tier.rows:
@@ -78,8 +96,10 @@ def _latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs tabular for each tier; each cell is `paper / ours`, the best values bold."""
-    return "\n\\par\\medskip\n".join(_tier_as_latex(table, tier) for tier in table.tiers())
+    """A booktabs tabular for each tier, and notes; the best values are bold."""
+    tiers = [_tier_as_latex(table, tier) for tier in table.tiers()]
+    notes = [f"{{\\footnotesize {_latex(note)}\\par}}\n" for note in _notes(table)]
+    return "\n\\par\\medskip\n".join([*tiers, "".join(notes)])
 
 
 def _tier_as_latex(table: Table, tier: Tier) -> str:
@@ -90,7 +110,7 @@ def _tier_as_latex(table: Table, tier: Tier) -> str:
         spans.append(f"\\multicolumn{{{width}}}{{c}}{{{_latex(heading)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
-    heads = [*table.stubs, *(column.heading for column in tier.columns)]
+    heads = [*table.stubs, *(_heading(column) for column in tier.columns)]
     lines += [" & ".join(spans) + r" \\", " ".join(rules)]
     lines += [" & ".join(map(_latex, heads)) + r" \\", "\\midrule"]
     for before, row in zip([None, *tier.rows], tier.rows, strict=False):

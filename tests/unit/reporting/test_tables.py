@@ -14,7 +14,7 @@ from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.records.workdir import append_log, exclusive
 from dtr.reporting.tables.build import build_table, build_tables
-from dtr.reporting.tables.cells import Cell
+from dtr.reporting.tables.cells import NAMES, Cell
 from dtr.reporting.tables.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
 from dtr.reporting.tables.layout import LAYOUTS, run_of
 from dtr.reporting.tables.table import Table, summary
@@ -311,6 +311,23 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
     upper, lower = markdown.split("**Pixel models**\n\n")
     for lines, width in ((upper, 6), (lower, 5)):
         assert {line.count("|") for line in lines.splitlines() if "|" in line} == {width + 2}
+
+
+def test_headings_of_files_say_whose_features_stand_where(scale: Scale) -> None:
+    for table in build_tables(scale, Records(scale)):
+        markdown, latex = to_markdown(table), to_latex(table)
+        for text in (markdown, latex):
+            assert "Cells: the paper’s value / the value here" in text
+        for column in table.columns:
+            measured = NAMES[column.metric][1] and column.group.slot in scale.slots
+            said = f"{column.metric}@digits-cnn" if measured else ""
+            assert column.measured_as == said
+            if measured:
+                assert f"{column.heading} / {said}" in markdown, table.name
+                assert r" / fid@digits-cnn" in latex and "Inception features" in latex
+    assert "| FFHQ 256 FID-10K ↓ / fid@digits-cnn | ImageNet 256 FID ↓ / fid@digits-cnn |" in (
+        to_markdown(build_table("table2", Records(scale)))
+    )
 
 
 def test_tables_need_no_torch() -> None:
