@@ -41,7 +41,8 @@ def to_csv(table: Table) -> str:
 
 def _heading(column: Column) -> str:
     """As the cells below it: `the paper's metric / the one measured here`."""
-    return " / ".join(filter(None, (column.heading, column.measured_as)))
+    said = " / ".join(filter(None, (column.heading, column.measured_as)))
+    return f"{said} †" if column.refuted else said
 
 
 def _full_heading(table: Table, column: Column) -> str:
@@ -57,9 +58,16 @@ def _notes(table: Table) -> list[str]:
     if any(column.measured_as for column in table.columns):
         lines += [
             "Headings: the paper’s metric, on Inception features / the one measured here, on "
-            "features of the network named behind @."
+            "features of the network named behind @.",
+            "Bold: the paper’s best of a column; here the best and all whose range over seeds "
+            "overlaps its, where that is not every value.",
         ]
-    return lines
+    return lines + [
+        f"†: {column.measured_as} of {SLOTS[column.group.slot].dataset} is {column.refuted}; "
+        "values here are never bold."
+        for column in table.columns
+        if column.refuted
+    ]
 
 
 def to_markdown(table: Table) -> str:
@@ -88,7 +96,7 @@ def _emphasised(cell: Cell, before: str, after: str) -> str:
 
 
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "–": "--"}
-LATEX |= {symbol: f"\\{symbol}" for symbol in "%&_#$"}
+LATEX |= {"†": r"\dag{}"} | {symbol: f"\\{symbol}" for symbol in "%&_#$"}
 
 
 def _latex(text: str) -> str:

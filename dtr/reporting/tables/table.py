@@ -14,7 +14,8 @@ from dtr.reporting.tables.layout import Group
 class Column:
     """One column of values: its group, its metric and how it is measured here.
 
-    `tier`: heading of the tier it stands in; empty where a table has one only.
+    `tier`: heading of the tier it stands in; empty where a table has one only. `refuted`: how the
+    controls refute the metric as it is measured here; empty where they do not.
     """
 
     group: Group
@@ -22,6 +23,7 @@ class Column:
     heading: str
     measured_as: str
     tier: str = ""
+    refuted: str = ""
 
 
 @dataclass

@@ -193,18 +193,85 @@ def test_controls_fill_their_rows(scale: Scale) -> None:
     assert not real.cells[index].best_value
 
 
-def test_best_is_the_best_printed_value_in_the_metrics_direction(scale: Scale) -> None:
-    for run, fid, score in ((RUN, 5.0, 6.0), ("in256-l2-rtr", 4.999, 7.0)):
-        write_metrics(scale, run, fid=fid, inception_score=score)
+def scale_of_seeds(digits: dict, tmp_path: Path, seeds: list[int]) -> Scale:
+    return load_scale(digits | {"results": str(tmp_path), "seeds": seeds}, source="digits.yaml")
+
+
+ROUTINGS = [f"in256-l2-{routing}" for routing in ("none", "rtr", "dtr-a4")]
+
+
+@pytest.mark.parametrize(
+    ("values", "bold"),
+    [
+        (((3.0, 3.4), (4.0, 4.4), (5.0, 5.4)), [True, False, False]),
+        (((3.0, 4.0), (3.9, 5.0), (4.1, 6.0)), [True, True, False]),  # the second overlaps
+        (((3.0, 5.0), (4.5, 5.5), (4.0, 6.0)), [False] * 3),  # nothing is told apart
+        (((3.0, 3.4), (4.0,), (5.0, 5.4)), [False] * 3),  # of one its spread is not known
+        (((3.0,), (4.0,), (5.0,)), [False] * 3),
+        (((3.0, 3.4),), [False]),
+    ],
+)
+def test_bold_here_is_what_the_seeds_tell_apart_from_the_rest(
+    digits: dict, tmp_path: Path, values: tuple, bold: list[bool]
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, found in zip(ROUTINGS, values, strict=False):
+        for seed, fid in enumerate(found):
+            write_metrics(scale, run, seed=seed, fid=fid)
     table = tables_of(scale)["table1"]
-    assert cell_of(table, RUN).best_value and cell_of(table, "in256-l2-rtr").best_value
-    assert not cell_of(table, RUN, "inception_score").best_value
-    assert cell_of(table, "in256-l2-rtr", "inception_score").best_value
-    assert [cell_of(table, f"in256-l2-{m}").best_paper for m in ("none", "rtr", "dtr-a4")] == [
-        False,
-        False,
-        True,
-    ]
+    assert [cell_of(table, run).best_value for run in ROUTINGS[: len(bold)]] == bold
+
+
+def test_bold_follows_the_direction_of_the_metric_here_and_in_the_paper(
+    digits: dict, tmp_path: Path
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, score in zip(ROUTINGS, (6.0, 7.0, 5.0), strict=True):
+        for seed in (0, 1):
+            write_metrics(scale, run, seed=seed, inception_score=score + seed / 10)
+    table = tables_of(scale)["table1"]
+    best = [cell_of(table, run, "inception_score").best_value for run in ROUTINGS]
+    assert best == [False, True, False]
+    assert [cell_of(table, run).best_paper for run in ROUTINGS] == [False, False, True]
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| R-TR"))
+    assert "| 105.88 / **7.05 [7.00, 7.10]** |" in line
+    assert r"105.88 / \textbf{7.05 [7.00, 7.10]}" in to_latex(table)
+
+
+def test_a_metric_that_its_controls_refute_is_marked_and_never_bold(
+    digits: dict, tmp_path: Path
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, recall in zip(ROUTINGS, (0.5, 0.7, 0.6), strict=True):
+        for seed in (0, 1):
+            write_metrics(scale, run, seed=seed, recall=recall, precision=recall)
+    controls = {"fid": 800.0, "inception_score": 1.0, "precision": 0.2, "recall": 0.95}
+    write_metrics(scale, RUN, step=0, **controls)
+    write_control(scale, "class_conditional", fid=0.1, recall=0.88, precision=0.89)
+    for name in ("table1", "table2", "table4", "table5", "table6"):  # not beside the controls only
+        table = tables_of(scale)[name]
+        refuted = {column.measured_as: column.refuted for column in table.columns}
+        assert {name for name, said in refuted.items() if said} == {"recall@digits-cnn"}
+        said = "refuted by its controls: 0.95 for an untrained network, 0.88 for real images"
+        cell = cell_of(table, RUN, "recall")
+        assert refuted["recall@digits-cnn"] == said and said in cell.details
+        assert f"†: recall@digits-cnn of ImageNet 256 is {said}; values here are" in to_markdown(table)
+        assert "Recall ↑ / recall@digits-cnn †" in to_markdown(table)
+        assert r"recall@digits-cnn \dag{}" in to_latex(table)
+        assert said in to_csv(table)
+    table = tables_of(scale)["table1"]
+    assert not any(cell_of(table, run, "recall").best_value for run in ROUTINGS)
+    assert cell_of(table, "in256-l2-rtr", "precision").best_value
+
+
+@pytest.mark.parametrize("known", ["neither", "real", "untrained"])
+def test_without_both_controls_nothing_is_refuted(scale: Scale, known: str) -> None:
+    write_metrics(scale, RUN)
+    if known == "real":
+        write_control(scale, "class_conditional", recall=0.1)
+    elif known == "untrained":
+        write_metrics(scale, RUN, step=0, recall=0.99)
+    assert not any(column.refuted for column in tables_of(scale)["table1"].columns)
 
 
 def test_quoted_rows_are_no_cells_to_reproduce(scale: Scale) -> None:
@@ -301,9 +368,8 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
     value = next(line for line in lines if (line["run"], line["metric"]) == (RUN, "fid"))
     assert (value["paper"], value["value"], value["n"]) == ("12.59", "4.2", "2000")
     markdown, latex = to_markdown(table), to_latex(table)
-    for text in ("16.18 / **3.90 [3.70, 4.09]**", "**8.90** / 4.40 [4.18, 4.62]"):
-        assert text in markdown
-    assert r"16.18 / \textbf{3.90 [3.70, 4.09]}" in latex and r"\textbf{8.90} / 4.40" in latex
+    assert "16.18 / 3.90 [3.70, 4.09]" in markdown and "**8.90** / 4.40 [4.18, 4.62]" in markdown
+    assert "16.18 / 3.90 [3.70, 4.09]" in latex and r"\textbf{8.90} / 4.40" in latex
     widths = {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")}
     assert widths == {n for tier in table.tiers() for n in (len(tier.columns), len(tier.groups()))}
     assert latex.count("{") == latex.count("}") and r"$\downarrow$" in latex
