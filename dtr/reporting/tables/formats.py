@@ -62,12 +62,14 @@ def _notes(table: Table) -> list[str]:
             "Bold: the paper’s best of a column; here the best and all whose range over seeds "
             "overlaps its, where that is not every value.",
         ]
-    return lines + [
+    lines += [
         f"†: {column.measured_as} of {SLOTS[column.group.slot].dataset} is {column.refuted}; "
         "values here are never bold."
         for column in table.columns
         if column.refuted
     ]
+    lines += [f"{status}: {reason} (cells: {count})." for status, reason, count in table.reasons()]
+    return lines + ([f"{blank}."] if (blank := table.blank_note()) else [])
 
 
 def to_markdown(table: Table) -> str:

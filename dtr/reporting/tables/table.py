@@ -80,6 +80,11 @@ class Table:
         rows = [row for row in cut if any(cell.status for cell in row.cells)]
         return Tier(heading, _where(chosen, self.columns), rows)
 
+    def blank_note(self) -> str:
+        """What an empty place means, if any tier shows one."""
+        shown = (cell for tier in self.tiers() for row in tier.rows for cell in row.cells)
+        return "" if all(cell.status for cell in shown) else "– no value in the paper, nor here"
+
     def counts(self) -> Counter[str]:
         """Cells of the paper by status; quoted ones and empty places are no cells."""
         cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)

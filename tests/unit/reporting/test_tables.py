@@ -255,7 +255,9 @@ def test_a_metric_that_its_controls_refute_is_marked_and_never_bold(
         said = "refuted by its controls: 0.95 for an untrained network, 0.88 for real images"
         cell = cell_of(table, RUN, "recall")
         assert refuted["recall@digits-cnn"] == said and said in cell.details
-        assert f"†: recall@digits-cnn of ImageNet 256 is {said}; values here are" in to_markdown(table)
+        assert f"†: recall@digits-cnn of ImageNet 256 is {said}; values here are" in to_markdown(
+            table
+        )
         assert "Recall ↑ / recall@digits-cnn †" in to_markdown(table)
         assert r"recall@digits-cnn \dag{}" in to_latex(table)
         assert said in to_csv(table)
@@ -394,6 +396,16 @@ def test_headings_of_files_say_whose_features_stand_where(scale: Scale) -> None:
     assert "| FFHQ 256 FID-10K ↓ / fid@digits-cnn | ImageNet 256 FID ↓ / fid@digits-cnn |" in (
         to_markdown(build_table("table2", Records(scale)))
     )
+
+
+def test_files_explain_empty_places_and_missing_values_once(scale: Scale) -> None:
+    tables = tables_of(scale)
+    for name, blanks in (("table2", True), ("table4", True), ("table5", False), ("table8", False)):
+        for text in (to_markdown(tables[name]), to_latex(tables[name])):
+            assert text.count("no value in the paper, nor here") == blanks, name
+    markdown = to_markdown(tables["table1"])
+    assert markdown.count("no metrics record yet") == 1
+    assert "\npending: no metrics record yet (cells: 15).\n" in markdown
 
 
 def test_tables_need_no_torch() -> None:
