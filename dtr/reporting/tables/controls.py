@@ -8,11 +8,18 @@ from dtr.records.table import Records
 from dtr.reporting.tables.cells import NAMES, Cell, fill_from
 from dtr.reporting.tables.table import Column, Row
 
+OTHERS = (
+    "measured against the other real images, a smaller reference than that of models, which is "
+    "all of them"
+)
+
 
 def control_rows(columns: list[Column], records: Records) -> list[Row]:
     """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
     real = [_control(column, _real_rows(column, records), records) for column in columns]
     untrained = [_control(column, _untrained_rows(column, records), records) for column in columns]
+    for cell in (cell for cell in real if cell.status == "measured"):
+        cell.reason = OTHERS
     return [
         Row(("real against real images",), real, "control"),
         Row(("untrained network",), untrained, "control"),
