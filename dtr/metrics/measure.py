@@ -10,7 +10,13 @@ import numpy as np
 
 from dtr.config.stages import Protocol
 from dtr.metrics import fid, inception_score, kid
-from dtr.metrics.features import Features, load_features, same_extractor, sample_features
+from dtr.metrics.features import (
+    Features,
+    load_features,
+    same_extractor,
+    sample_features,
+    sampling_seconds,
+)
 from dtr.metrics.intervals import Interval, wilson
 from dtr.metrics.precision_recall import precision_recall
 from dtr.planning.places import MODEL
@@ -198,7 +204,7 @@ def measure_model(
     cannot be measured one with status "failed" and the reason.  Returns status and reason where
     there are no metrics, or None.
     """
-    started = time.perf_counter()
+    started = time.perf_counter()  # without sampling, which other jobs did and timed
     run, seed, step, status, reason = "real", protocol.seed, 0, "ok", None
     if models:
         records = [read_record(ModelRecord, model / MODEL[1]) for model in models]
@@ -227,6 +233,7 @@ def measure_model(
         protocol=protocol.plain(),
         protocol_id=protocol.id,
         metrics=metrics,
+        sampling_seconds=sampling_seconds(samples),
         provenance=provenance(),
         wall_seconds=time.perf_counter() - started,
     )

@@ -17,6 +17,7 @@ from dtr.experiments import FIGURES, SLOTS, TABLES
 from dtr.planning.evaluations import protocols
 from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
+from dtr.records.schema import MetricsRecord, ModelRecord
 from dtr.records.table import Records
 from dtr.reporting.claims.judged import (
     ClaimResult,
@@ -194,9 +195,20 @@ def _overview(scale: Scale, records: Records) -> dict[str, Any]:
         "selected": selected_runs(scale),
         "trained": trained,
         "devices": [str(device) for device in devices if device],
-        "train_seconds": _total(record.wall_seconds for record in trained),
-        "metric_seconds": _total(record.wall_seconds for record in measured),
+        "spent": _spent(trained, measured),
         "created": max((str(place.get("created", "")) for place in provenances), default=""),
+    }
+
+
+def _spent(trained: Iterable[ModelRecord], measured: Iterable[MetricsRecord]) -> dict[str, Any]:
+    """Seconds of each stage, and of how many of the sampled models the sampling was not timed."""
+    drawn = [record.sampling_seconds for record in measured if record.run != "real"]
+    return {
+        "training": _total(record.wall_seconds for record in trained),
+        "sampling": _total(drawn),
+        "metrics": _total(record.wall_seconds for record in measured),
+        "sampled": len(drawn),
+        "untimed": sum(map(math.isnan, drawn)),
     }
 
 
