@@ -204,7 +204,7 @@ def measure_model(
     cannot be measured one with status "failed" and the reason.  Returns status and reason where
     there are no metrics, or None.
     """
-    started = time.perf_counter()  # without sampling, which other jobs did and timed
+    started = time.perf_counter()
     run, seed, step, status, reason = "real", protocol.seed, 0, "ok", None
     if models:
         records = [read_record(ModelRecord, model / MODEL[1]) for model in models]

@@ -83,7 +83,9 @@ class Table:
     def blank_note(self) -> str:
         """What an empty place means, if any tier shows one."""
         shown = (cell for tier in self.tiers() for row in tier.rows for cell in row.cells)
-        return "" if all(cell.status for cell in shown) else "– no value in the paper, nor here"
+        if all(cell.status for cell in shown):
+            return ""
+        return "– no value in the paper, and none here"
 
     def counts(self) -> Counter[str]:
         """Cells of the paper by status; quoted ones and empty places are no cells."""

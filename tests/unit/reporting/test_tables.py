@@ -401,7 +401,7 @@ def test_files_explain_empty_places_and_missing_values_once(scale: Scale) -> Non
     tables = tables_of(scale)
     for name, blanks in (("table2", True), ("table4", True), ("table5", False), ("table8", False)):
         for text in (to_markdown(tables[name]), to_latex(tables[name])):
-            assert text.count("no value in the paper, nor here") == blanks, name
+            assert text.count("no value in the paper, and none here") == blanks, name
     markdown = to_markdown(tables["table1"])
     assert markdown.count("no metrics record yet") == 1
     assert "\npending: no metrics record yet (cells: 15).\n" in markdown
