@@ -8,6 +8,9 @@ SCALE := workflow/config/digits.yaml
 REFERENCE := results/reference/digits
 PAGE := results/digits/report/index.html
 
+# make reproduce SEEDS=0,1,2: these seeds in place of the scale's.
+CONFIG := $(if $(SEEDS),--config 'seeds=[$(SEEDS)]')
+
 # The rules of the workflow call `python`: this makes it the environment's.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
@@ -19,8 +22,8 @@ help:  ## Show this list
 
 install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do it when needed)
 
-reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale
-	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all
+reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale (SEEDS=0,1,2)
+	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all $(CONFIG)
 	@echo "The report: $(PAGE)"
 
 report: $(STAMP)  ## Build the page from the results that exist now, without starting anything

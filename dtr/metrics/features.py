@@ -5,6 +5,7 @@ network's weights), where the images have classes `labels` int64 [n], and of gen
 `samples`, the SHA-256 of their file.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -59,6 +60,17 @@ def sample_features(
     extra = {"samples": np.array(content)}
     _write(arrays["arr_0"], arrays.get("labels"), samples, extractor_folder, out, device, extra)
     return out
+
+
+def sampling_seconds(samples: Sequence[Path]) -> float:
+    """Seconds that drawing the sample files took together; NaN where any of them does not say."""
+    if not samples:
+        return math.nan
+    try:
+        told = [read_npz(path, only="seconds").get("seconds", math.nan) for path in samples]
+    except Refusal:  # whoever needs the images says what is wrong with the file
+        return math.nan
+    return float(sum(told))
 
 
 def extractor_hash(folder: Path) -> str:

@@ -10,7 +10,13 @@ import numpy as np
 
 from dtr.config.stages import Protocol
 from dtr.metrics import fid, inception_score, kid
-from dtr.metrics.features import Features, load_features, same_extractor, sample_features
+from dtr.metrics.features import (
+    Features,
+    load_features,
+    same_extractor,
+    sample_features,
+    sampling_seconds,
+)
 from dtr.metrics.intervals import Interval, wilson
 from dtr.metrics.precision_recall import precision_recall
 from dtr.planning.places import MODEL
@@ -227,6 +233,7 @@ def measure_model(
         protocol=protocol.plain(),
         protocol_id=protocol.id,
         metrics=metrics,
+        sampling_seconds=sampling_seconds(samples),
         provenance=provenance(),
         wall_seconds=time.perf_counter() - started,
     )

@@ -104,6 +104,7 @@ class MetricsRecord(Record):
     protocol: dict[str, Any]
     protocol_id: str
     metrics: list[Measure] = []
+    sampling_seconds: Number = NAN  # NaN: no samples, or drawn before dtr 0.3, which timed none
 
 
 class ImagesRecord(Record):

@@ -17,6 +17,7 @@ from dtr.experiments import FIGURES, RUNS, SLOTS, TABLES
 from dtr.planning.evaluations import protocols
 from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
+from dtr.records.schema import MetricsRecord, ModelRecord
 from dtr.records.table import Records
 from dtr.reporting.claims.answer import answer, lines
 from dtr.reporting.claims.judged import (
@@ -29,9 +30,10 @@ from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures, dr
 from dtr.reporting.figures.sheets import Sheet, Strip, build_sheets
 from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
 from dtr.reporting.published import published
-from dtr.reporting.tables.build import Table, build_tables, summary
+from dtr.reporting.tables.build import build_tables
 from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.reporting.tables.formats import write_tables
+from dtr.reporting.tables.table import Table, summary
 from dtr.support.errors import Refusal
 from dtr.support.files import write_text
 
@@ -208,9 +210,20 @@ def _overview(scale: Scale, records: Records) -> dict[str, Any]:
         "selected": selected_runs(scale),
         "trained": trained,
         "devices": [str(device) for device in devices if device],
-        "train_seconds": _total(record.wall_seconds for record in trained),
-        "metric_seconds": _total(record.wall_seconds for record in measured),
+        "spent": _spent(trained, measured),
         "created": max((str(place.get("created", "")) for place in provenances), default=""),
+    }
+
+
+def _spent(trained: Iterable[ModelRecord], measured: Iterable[MetricsRecord]) -> dict[str, Any]:
+    """Seconds of each stage, and of how many of the sampled models the sampling was not timed."""
+    drawn = [record.sampling_seconds for record in measured if record.run != "real"]
+    return {
+        "training": _total(record.wall_seconds for record in trained),
+        "sampling": _total(drawn),
+        "metrics": _total(record.wall_seconds for record in measured),
+        "sampled": len(drawn),
+        "untimed": sum(map(math.isnan, drawn)),
     }
 
 

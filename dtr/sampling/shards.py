@@ -1,5 +1,6 @@
 """From trained weights to a file of images."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +38,11 @@ def write_samples(
 
     `arr_0` is uint8 [n, H, W, 3], the layout of ADM's evaluator; `labels` int64 [n], or, with a
     text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
-    images that sampling left without numbers; such a file is kept, but not measured. Returns
-    `lost`. What does not belong together is refused before anything is drawn.
+    images that sampling left without numbers; such a file is kept, but not measured. `seconds` is
+    how long all of this took, the loading of the model included. Returns `lost`. What does not
+    belong together is refused before anything is drawn.
     """
+    started = time.perf_counter()
     first, count = _images_of(shard, shard_size, protocol.n_samples)
     if batch_size < 1:
         raise Refusal(f"--batch-size {batch_size}: accepted: 1 or more")
@@ -71,7 +74,8 @@ def write_samples(
     lost = int((~finite).sum())
     told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
     with replacing(out) as temporary:
-        np.savez(temporary, arr_0=images, lost=np.array(lost), **told)
+        seconds = np.array(time.perf_counter() - started)
+        np.savez(temporary, arr_0=images, lost=np.array(lost), seconds=seconds, **told)
     return lost
 
 

@@ -85,13 +85,17 @@ def hash_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_npz(path: Path) -> dict[str, "np.ndarray"]:
-    """All arrays of an .npz by name; refused if missing or damaged. Pickles are not read."""
+def read_npz(path: Path, *, only: str | None = None) -> dict[str, "np.ndarray"]:
+    """All arrays of an .npz by name, or the one called `only` if it is there.
+
+    Refused if missing or damaged. Pickles are not read.
+    """
     import numpy as np  # the workflow reads this module without needing arrays
 
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+            names = archive.files if only is None else {only} & {*archive.files}
+            return {name: archive[name] for name in names}
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
     # TypeError: a bare .npy file is no archive.

@@ -1,6 +1,7 @@
 """What Snakemake would do with a scale, and how it refuses one: nothing is computed here."""
 
 import re
+import shlex
 import shutil
 from collections import Counter
 
@@ -107,6 +108,17 @@ def test_every_shard_and_seed_is_a_job_of_its_own(project, digits):
     drawn = Counter(re.sub(r"\d+\.npz$", "", out) for rule, out in jobs if rule == "sample")
     assert set(drawn.values()) == {3}
     assert len(drawn) == 14
+
+
+@pytest.mark.parametrize("seeds", [[], [0, 2]])
+def test_make_passes_seeds_on(project, root, seeds):
+    """What `make reproduce` would run, planned; without SEEDS the scale's own."""
+    chosen = [f"SEEDS={','.join(map(str, seeds))}"] if seeds else []
+    said = project.run("make", "--dry-run", "--directory", str(root), "reproduce", *chosen)
+    (options,) = re.findall(r"snakemake (--cores all.*)", said.stdout)
+    jobs = project.planned("table8", *shlex.split(options))
+    trained = {out.split("/")[4] for rule, out in jobs if rule == "train"}
+    assert trained == {f"seed{seed}" for seed in seeds or [0]}
 
 
 @pytest.mark.slow

@@ -1,76 +1,18 @@
 """Tables 1-8 as the paper lays them out, from one source: HTML, CSV, Markdown and LaTeX."""
 
-from collections import Counter
-from dataclasses import dataclass, field
-from itertools import groupby
-
-import pandas as pd
-
 from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
-from dtr.planning.evaluations import panel_protocol
-from dtr.planning.runs import baseline_run
 from dtr.records.table import Records
 from dtr.reporting.absence import Absences
 from dtr.reporting.published import value_of
-from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, fill_from, paper_cell, resolve
+from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, paper_cell, resolve
+from dtr.reporting.tables.controls import control_rows, refutation
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
+from dtr.reporting.tables.table import Column, Row, Table
 from dtr.support.errors import Refusal
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
-
-
-@dataclass
-class Column:
-    """One column of values: its group, its metric and how it is measured here."""
-
-    group: Group
-    metric: str
-    heading: str
-    measured_as: str
-
-
-@dataclass
-class Row:
-    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control."""
-
-    labels: tuple[str, ...]
-    cells: list[Cell]
-    kind: str = "paper"
-
-
-@dataclass
-class Table:
-    """One table of the paper with what was reproduced of it."""
-
-    name: str
-    stubs: tuple[str, ...]
-    groups: list[tuple[Group, str, int]]  # with its heading and its number of columns
-    columns: list[Column]
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def number(self) -> str:
-        return self.name.removeprefix("table")
-
-    def bodies(self) -> list[tuple[str, list[Row]]]:
-        """The rows in runs of one kind, in order."""
-        return [(kind, list(rows)) for kind, rows in groupby(self.rows, key=lambda row: row.kind)]
-
-    def counts(self) -> Counter[str]:
-        """Cells of the paper by status; quoted ones and empty places are no cells."""
-        cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)
-        return Counter(cell.status for cell in cells if cell.status)
-
-    def reasons(self) -> list[tuple[str, str, int]]:
-        """(status, reason, cells) of what is not measured, most frequent first."""
-        found: Counter[tuple[str, str]] = Counter(
-            (cell.status, cell.reason)
-            for row in self.rows
-            for cell in row.cells
-            if cell.status not in ("", "measured", "computed", "quoted")
-        )
-        return [(*what, count) for what, count in found.most_common()]
+TIERS = {"latent": "Latent models", "pixel": "Pixel models"}
 
 
 def build_tables(scale: Scale, records: Records) -> list[Table]:
@@ -90,11 +32,7 @@ def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
     columns = [
         _column(layout, group, metric, scale) for group in layout.groups for metric in group.metrics
     ]
-    groups = [
-        (group, group.label or SLOTS[group.slot].dataset, len(group.metrics))
-        for group in layout.groups
-    ]
-    table, absences = Table(layout.name, layout.stubs, groups, columns), Absences(records)
+    table, absences = Table(layout.name, layout.stubs, columns), Absences(records)
     for row in layout.rows:
         cells = [
             resolve(paper_cell(row, column.group, column.metric), row, column.group, absences)
@@ -105,9 +43,11 @@ def _build(layout: TableSpec, scale: Scale, records: Records) -> Table:
     for run in scale.extra_runs:
         if run.needed_by(layout.name):
             table.rows.append(_extra_row(table, run, absences))
-    if layout is TABLE1:
-        table.rows += _control_rows(table, records)
+    controls = control_rows(columns, records)
+    _mark_refuted(table, controls)
     _mark_best(table)
+    if layout is TABLE1:
+        table.rows += controls
     return table
 
 
@@ -121,7 +61,8 @@ def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Colum
     measured_as = ""
     if direction and group.slot in scale.slots:
         measured_as = f"{metric}@{scale.slots[group.slot].extractor}"
-    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as)
+    tier = TIERS[SLOTS[group.slot].space] if layout.stacked else ""
+    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as, tier)
 
 
 def _extra_row(table: Table, run: Run, absences: Absences) -> Row:
@@ -136,54 +77,23 @@ def _extra_row(table: Table, run: Run, absences: Absences) -> Row:
     return Row((run.id, *[""] * (len(table.stubs) - 1)), cells, "extra")
 
 
-def _control_rows(table: Table, records: Records) -> list[Row]:
-    """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
-    real, untrained = [], []
-    for column in table.columns:
-        untrained.append(_control(column, _untrained_rows(column, records), records))
-        real.append(_control(column, _real_rows(column, records), records))
-    return [
-        Row(("real against real images",), real, "control"),
-        Row(("untrained network",), untrained, "control"),
-    ]
-
-
-def _untrained_rows(column: Column, records: Records) -> pd.DataFrame:
-    scale, slot = records.scale, column.group.slot
-    baseline = baseline_run(scale, slot)
-    if baseline is None:
-        return records.frame[:0]
-    own = panel_protocol(scale, column.group.panel, slot)
-    return records.rows_of(baseline.id, 0, own.id)
-
-
-def _real_rows(column: Column, records: Records) -> pd.DataFrame:
-    scale, slot = records.scale, column.group.slot
-    if slot not in scale.slots:
-        return records.frame[:0]
-    own = panel_protocol(scale, column.group.panel, slot)
-    frame = records.frame
-    return frame[
-        (frame["slot"] == slot) & (frame["run"] == "real") & (frame["protocol_id"] == own.id)
-    ]
-
-
-def _control(column: Column, rows: pd.DataFrame, records: Records) -> Cell:
-    cell = Cell(column.metric)
-    if column.group.slot not in records.scale.slots:
-        return cell
-    if not fill_from(cell, rows, records, column.group.slot):
-        cell.status, cell.reason = "pending", "no record of this control yet"
-    return cell
+def _mark_refuted(table: Table, controls: list[Row]) -> None:
+    """Note at each column, and at what was measured in it, that the controls refute its metric."""
+    real, untrained = controls
+    for index, column in enumerate(table.columns):
+        column.refuted = refutation(real.cells[index], untrained.cells[index])
+        for cell in (row.cells[index] for row in table.rows):
+            if column.refuted and cell.status == "measured":
+                cell.reason = "; ".join(filter(None, (cell.reason, column.refuted)))
 
 
 def _mark_best(table: Table) -> None:
-    """Mark the best printed value of each column, the paper's and ours apart; ties share it."""
+    """Mark the best printed value of the paper in each column, ties too, and the best here."""
     for index, column in enumerate(table.columns):
         direction = NAMES[column.metric][1]
         if not direction:
             continue
-        cells = [row.cells[index] for row in table.rows if row.kind != "control"]
+        cells = [row.cells[index] for row in table.rows]
         best = min if direction == "lower" else max
         known = [cell for cell in cells if cell.paper_text.replace(",", "")[:1].isdigit()]
         if len(known) > 1:
@@ -191,12 +101,17 @@ def _mark_best(table: Table) -> None:
             for cell in known:
                 cell.best_paper = cell.paper_text == top
         measured = [cell for cell in cells if cell.status == "measured"]
-        if len(measured) > 1:
-            top = best(measured, key=lambda cell: cell.value).value_text
-            for cell in measured:
-                cell.best_value = cell.value_text == top
+        if len(measured) > 1 and not column.refuted:
+            _mark_told_apart(measured, best(measured, key=lambda cell: cell.value))
 
 
-def summary(tables: list[Table]) -> Counter[str]:
-    """Cells of all tables by status."""
-    return sum((table.counts() for table in tables), Counter())
+def _mark_told_apart(measured: list[Cell], top: Cell) -> None:
+    """Mark the best and those whose range over seeds overlaps its; none where that is all.
+
+    A cell of one seed has no such range, so that nothing in its column can be told apart.
+    """
+    if any(len(cell.seeds) < 2 for cell in measured):
+        return
+    near = [cell for cell in measured if cell.low <= top.high and top.low <= cell.high]
+    for cell in near if len(near) < len(measured) else ():
+        cell.best_value = True

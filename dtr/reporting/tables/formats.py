@@ -6,8 +6,8 @@ import pandas as pd
 
 from dtr.experiments import SLOTS
 from dtr.reporting.published import UNKNOWN
-from dtr.reporting.tables.build import Column, Table
 from dtr.reporting.tables.cells import Cell
+from dtr.reporting.tables.table import Column, Table, Tier
 from dtr.support.files import write_text
 
 OWN = ("value", "low", "high")  # columns that a cell has under these names
@@ -39,16 +39,50 @@ def to_csv(table: Table) -> str:
     return pd.DataFrame(lines, columns=COLUMNS, dtype=object).to_csv(index=False)
 
 
-def _heading(table: Table, column: Column) -> str:
-    shared = column.group.label or len(table.groups) == 1
-    return column.heading if shared else f"{SLOTS[column.group.slot].dataset} {column.heading}"
+def _heading(column: Column) -> str:
+    """As the cells below it: `the paper's metric / the one measured here`."""
+    said = " / ".join(filter(None, (column.heading, column.measured_as)))
+    return f"{said} †" if column.refuted else said
+
+
+def _full_heading(table: Table, column: Column) -> str:
+    """With the dataset, unless the group has another label or the table has this group only."""
+    shared = column.group.label or len({other.group for other in table.columns}) == 1
+    dataset = "" if shared else f"{SLOTS[column.group.slot].dataset} "
+    return dataset + _heading(column)
+
+
+def _notes(table: Table) -> list[str]:
+    """What a reader of the file has to know, a line each."""
+    lines = ["Cells: the paper’s value / the value here [its interval]."]
+    if any(column.measured_as for column in table.columns):
+        lines += [
+            "Headings: the paper’s metric, on Inception features / the one measured here, on "
+            "features of the network named behind @.",
+            "Bold: the paper’s best of a column; here the best and all whose range over seeds "
+            "overlaps its, where that is not every value.",
+        ]
+    lines += [
+        f"†: {column.measured_as} of {SLOTS[column.group.slot].dataset} is {column.refuted}; "
+        "values here are never bold."
+        for column in table.columns
+        if column.refuted
+    ]
+    lines += [f"{status}: {reason} (cells: {count})." for status, reason, count in table.reasons()]
+    return lines + ([f"{blank}."] if (blank := table.blank_note()) else [])
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table; the best values are bold."""
-    heads = [*table.stubs, *(_heading(table, column) for column in table.columns)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in table.rows:
+    """Pipe tables, one for each tier, and notes; the best values are bold."""
+    tiers = [_tier_as_markdown(table, tier) for tier in table.tiers()]
+    return "\n".join([*tiers, *(f"{note}\n" for note in _notes(table))])
+
+
+def _tier_as_markdown(table: Table, tier: Tier) -> str:
+    heads = [*table.stubs, *(_full_heading(table, column) for column in tier.columns)]
+    lines = [f"**{tier.heading}**", ""] if tier.heading else []
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in tier.rows:
         cells = [_emphasised(cell, "**", "**").replace("|", "\\|") for cell in row.cells]
         lines.append("| " + " | ".join([*row.labels, *cells]) + " |")
     return "\n".join(lines) + "\n"
@@ -64,7 +98,7 @@ def _emphasised(cell: Cell, before: str, after: str) -> str:
 
 
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "–": "--"}
-LATEX |= {symbol: f"\\{symbol}" for symbol in "%&_#$"}
+LATEX |= {"†": r"\dag{}"} | {symbol: f"\\{symbol}" for symbol in "%&_#$"}
 
 
 def _latex(text: str) -> str:
@@ -72,18 +106,24 @@ def _latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs tabular; each cell is `paper / ours`, the best values bold."""
+    """A booktabs tabular for each tier, and notes; the best values are bold."""
+    tiers = [_tier_as_latex(table, tier) for tier in table.tiers()]
+    notes = [f"{{\\footnotesize {_latex(note)}\\par}}\n" for note in _notes(table)]
+    return "\n\\par\\medskip\n".join([*tiers, "".join(notes)])
+
+
+def _tier_as_latex(table: Table, tier: Tier) -> str:
     stubs = len(table.stubs)
-    lines = [f"\\begin{{tabular}}{{{'l' * stubs}{'r' * len(table.columns)}}}", "\\toprule"]
-    spans, rules, start = [""] * stubs, [], stubs + 1
-    for _, heading, width in table.groups:
+    lines = [f"\\begin{{tabular}}{{{'l' * stubs}{'r' * len(tier.columns)}}}", "\\toprule"]
+    spans, rules, start = [_latex(tier.heading), *[""] * (stubs - 1)], [], stubs + 1
+    for _, heading, width in tier.groups():
         spans.append(f"\\multicolumn{{{width}}}{{c}}{{{_latex(heading)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
-    heads = [*table.stubs, *(column.heading for column in table.columns)]
+    heads = [*table.stubs, *(_heading(column) for column in tier.columns)]
     lines += [" & ".join(spans) + r" \\", " ".join(rules)]
     lines += [" & ".join(map(_latex, heads)) + r" \\", "\\midrule"]
-    for before, row in zip([None, *table.rows], table.rows, strict=False):
+    for before, row in zip([None, *tier.rows], tier.rows, strict=False):
         if before is not None and row.kind != before.kind:
             lines.append("\\midrule")
         cells = [_emphasised(cell, "\x01", "\x02") for cell in row.cells]

@@ -34,12 +34,16 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table of the paper; `stubs` name the columns of its row labels."""
+    """One table of the paper; `stubs` name the columns of its row labels.
+
+    `stacked`: models of latents stand above those of pixels.
+    """
 
     name: str
     stubs: tuple[str, ...]
     groups: tuple[Group, ...]
     rows: tuple[RowSpec, ...]
+    stacked: bool = False
 
 
 def run_of(
@@ -74,7 +78,7 @@ def _group(panel: str, slot: str, metrics: tuple[str, ...] = ("fid",)) -> Group:
     return Group(panel, slot, metrics, network=SLOTS[slot].network)
 
 
-_LATENT = ("text_conditional", "unconditional", "class_conditional")
+_LATENT = ("unconditional", "class_conditional", "text_conditional")
 _PIXEL = ("pixel_unconditional", "pixel_class_conditional")
 _FFHQ, _IMAGENET = ("unconditional",), ("class_conditional",)
 
@@ -93,6 +97,7 @@ TABLE1 = TableSpec(
             ("DTR", "dtr", CHOSEN),
         )
     ),
+    stacked=True,
 )
 
 
@@ -157,11 +162,12 @@ TABLE4 = TableSpec(
     ("Window exponent",),
     (
         _group("table4_ffhq", "unconditional"),
-        _group("table4_coco", "text_conditional"),
         _group("table4_in256", "class_conditional", QUALITY),
+        _group("table4_coco", "text_conditional"),
         _group("table4_in64", "pixel_class_conditional", QUALITY),
     ),
     _exponent_rows(),
+    stacked=True,
 )
 
 TABLE5 = TableSpec(

@@ -1,6 +1,7 @@
 """The metrics of a record: content, refusals, the feature files, the real-against-real control."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -295,6 +296,31 @@ def test_the_verb_measures_and_says_nothing(measured):
     assert (status, said, record.status) == (0, [], "ok")
     assert (record.run, record.seed, record.step) == ("a-run", 0, 5)
     assert record.metrics
+
+
+@pytest.mark.parametrize(
+    ("seconds", "total"),
+    [((1.5, 2.25), 3.75), ((1.5, None), math.nan), ((None, None), math.nan)],
+)
+def test_the_record_says_how_long_sampling_took_if_all_files_do(measured, assets, seconds, total):
+    root, *_ = assets
+    for shard, told in enumerate(seconds):
+        file = root / f"shard-{shard}.npz"
+        timed = {} if told is None else {"seconds": np.array(told)}
+        np.savez(file, **np.load(file), **timed)
+    *_, out = measured()
+    record = read_record(MetricsRecord, out)
+    assert record.status == "ok"
+    assert record.sampling_seconds == pytest.approx(total, nan_ok=True)
+
+
+def test_a_control_and_an_older_record_have_no_time_of_sampling(measured):
+    *_, out = measured(model=None, samples=None, extractor=None, features=None)
+    assert math.isnan(read_record(MetricsRecord, out).sampling_seconds)
+    older = json.loads(out.read_text(encoding="utf-8"))
+    assert older.pop("sampling_seconds", "absent") is None
+    out.write_text(json.dumps(older), encoding="utf-8")
+    assert math.isnan(read_record(MetricsRecord, out).sampling_seconds)
 
 
 @pytest.mark.parametrize(

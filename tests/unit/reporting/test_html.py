@@ -1,5 +1,6 @@
 """The page builds from nothing, from everything and from damage, and is one sound file."""
 
+import math
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -21,6 +22,7 @@ from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json, write_text
 from tests.synthetic_results import (
     TABLE1_RUNS,
+    write_control,
     write_evaluation,
     write_everything,
     write_metrics,
@@ -211,6 +213,24 @@ def test_a_figure_whose_models_all_failed_is_blank_and_an_early_one_refused(
     assert main(verb) == 0
     svg = (Path(whole.results) / "now/figures/figure4.svg").read_text(encoding="utf-8")
     assert "No model of this figure has a value" in svg
+
+
+def test_the_overview_says_how_long_sampling_took_as_far_as_known(scale: Scale) -> None:
+    def said() -> str:
+        page = html._environment().from_string(
+            '{% import "macros.html.j2" as macros %}{{ macros.durations(spent) }}'
+        )
+        return " ".join(page.render(spent=html._overview(scale, Records(scale))["spent"]).split())
+
+    assert "0 s of drawing samples" in said()
+    write_control(scale, "class_conditional")  # draws none
+    for run in ("in256-l2-none", "in256-l2-rtr"):
+        write_metrics(scale, run, sampling_seconds=50.0)
+    assert said() == ("0 s of training, 1 min 40 s of drawing samples, 36 s of computing metrics")
+    write_metrics(scale, "in256-l2-rtr", sampling_seconds=math.nan)
+    assert "50 s of drawing samples (1 of 2 models not timed), 36 s" in said()
+    write_metrics(scale, "in256-l2-none", sampling_seconds=math.nan)
+    assert said().endswith("36 s of computing metrics; drawing samples was not timed")
 
 
 @pytest.mark.parametrize(

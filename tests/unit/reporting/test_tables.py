@@ -13,10 +13,11 @@ from dtr.config.checks import load_scale
 from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.records.workdir import append_log, exclusive
-from dtr.reporting.tables.build import Table, build_table, build_tables, summary
-from dtr.reporting.tables.cells import Cell
+from dtr.reporting.tables.build import build_table, build_tables
+from dtr.reporting.tables.cells import NAMES, Cell
 from dtr.reporting.tables.formats import plain_text, to_csv, to_latex, to_markdown, write_tables
 from dtr.reporting.tables.layout import LAYOUTS, run_of
+from dtr.reporting.tables.table import Table, summary
 from tests.synthetic_results import (
     metrics_record,
     model_folder,
@@ -64,17 +65,37 @@ def test_without_records_every_cell_has_the_papers_value_and_a_status(scale: Sca
     assert other.status == "not run" and "targets" in other.reason
 
 
-def test_table1_has_five_groups_and_two_control_rows(scale: Scale) -> None:
+def test_table1_stacks_latent_above_pixel_models_as_the_paper_does(scale: Scale) -> None:
     table = tables_of(scale)["table1"]
-    assert [heading for _, heading, _ in table.groups] == [
-        "COCO 2014 256",
-        "FFHQ 256",
-        "ImageNet 256",
-        "FFHQ 64",
-        "ImageNet 64",
+    upper, lower = table.tiers()
+    assert (upper.heading, lower.heading) == ("Latent models", "Pixel models")
+    assert [(heading, width) for _, heading, width in upper.groups()] == [
+        ("FFHQ 256", 1),
+        ("ImageNet 256", 4),
+        ("COCO 2014 256", 1),
     ]
-    assert [width for *_, width in table.groups] == [1, 1, 4, 1, 4]
+    assert [(heading, width) for _, heading, width in lower.groups()] == [
+        ("FFHQ 64", 1),
+        ("ImageNet 64", 4),
+    ]
     assert [row.kind for row in table.rows] == ["paper"] * 3 + ["control"] * 2
+    assert [len(row.cells) for row in upper.rows] == [6] * 5
+
+
+def test_a_tier_leaves_out_rows_without_a_cell_in_it(scale: Scale) -> None:
+    upper, lower = tables_of(scale)["table4"].tiers()
+    labels = [row.labels[0] for row in upper.rows]
+    assert labels == ["no routing", *(f"α = {alpha}" for alpha in ("0.5", 1, 2, 3, 4, 5))]
+    assert [row.labels[0] for row in lower.rows] == [
+        label for label in labels if label not in ("α = 0.5", "α = 2")
+    ]
+
+
+def test_other_tables_have_one_tier_with_everything(scale: Scale) -> None:
+    for name, table in tables_of(scale).items():
+        if name not in ("table1", "table4"):
+            (tier,) = table.tiers()
+            assert (tier.heading, tier.columns, tier.rows) == ("", table.columns, table.rows), name
 
 
 def test_a_measured_cell_carries_value_interval_n_seed_and_protocol(scale: Scale) -> None:
@@ -167,23 +188,91 @@ def test_controls_fill_their_rows(scale: Scale) -> None:
     write_control(scale, "class_conditional", fid=0.25)
     write_metrics(scale, RUN, step=0, fid=800.0)
     real, untrained = tables_of(scale)["table1"].rows[-2:]
-    index = 2  # FID of ImageNet 256
+    index = 1  # FID of ImageNet 256
     assert (real.cells[index].value, untrained.cells[index].value) == (0.25, 800.0)
     assert not real.cells[index].best_value
+    assert "against the other real images, a smaller reference" in real.cells[index].details
 
 
-def test_best_is_the_best_printed_value_in_the_metrics_direction(scale: Scale) -> None:
-    for run, fid, score in ((RUN, 5.0, 6.0), ("in256-l2-rtr", 4.999, 7.0)):
-        write_metrics(scale, run, fid=fid, inception_score=score)
+def scale_of_seeds(digits: dict, tmp_path: Path, seeds: list[int]) -> Scale:
+    return load_scale(digits | {"results": str(tmp_path), "seeds": seeds}, source="digits.yaml")
+
+
+ROUTINGS = [f"in256-l2-{routing}" for routing in ("none", "rtr", "dtr-a4")]
+
+
+@pytest.mark.parametrize(
+    ("values", "bold"),
+    [
+        (((3.0, 3.4), (4.0, 4.4), (5.0, 5.4)), [True, False, False]),
+        (((3.0, 4.0), (3.9, 5.0), (4.1, 6.0)), [True, True, False]),  # the second overlaps
+        (((3.0, 5.0), (4.5, 5.5), (4.0, 6.0)), [False] * 3),  # nothing is told apart
+        (((3.0, 3.4), (4.0,), (5.0, 5.4)), [False] * 3),  # of one its spread is not known
+        (((3.0,), (4.0,), (5.0,)), [False] * 3),
+        (((3.0, 3.4),), [False]),
+    ],
+)
+def test_bold_here_is_what_the_seeds_tell_apart_from_the_rest(
+    digits: dict, tmp_path: Path, values: tuple, bold: list[bool]
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, found in zip(ROUTINGS, values, strict=False):
+        for seed, fid in enumerate(found):
+            write_metrics(scale, run, seed=seed, fid=fid)
     table = tables_of(scale)["table1"]
-    assert cell_of(table, RUN).best_value and cell_of(table, "in256-l2-rtr").best_value
-    assert not cell_of(table, RUN, "inception_score").best_value
-    assert cell_of(table, "in256-l2-rtr", "inception_score").best_value
-    assert [cell_of(table, f"in256-l2-{m}").best_paper for m in ("none", "rtr", "dtr-a4")] == [
-        False,
-        False,
-        True,
-    ]
+    assert [cell_of(table, run).best_value for run in ROUTINGS[: len(bold)]] == bold
+
+
+def test_bold_follows_the_direction_of_the_metric_here_and_in_the_paper(
+    digits: dict, tmp_path: Path
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, score in zip(ROUTINGS, (6.0, 7.0, 5.0), strict=True):
+        for seed in (0, 1):
+            write_metrics(scale, run, seed=seed, inception_score=score + seed / 10)
+    table = tables_of(scale)["table1"]
+    best = [cell_of(table, run, "inception_score").best_value for run in ROUTINGS]
+    assert best == [False, True, False]
+    assert [cell_of(table, run).best_paper for run in ROUTINGS] == [False, False, True]
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| R-TR"))
+    assert "| 105.88 / **7.05 [7.00, 7.10]** |" in line
+    assert r"105.88 / \textbf{7.05 [7.00, 7.10]}" in to_latex(table)
+
+
+def test_a_metric_that_its_controls_refute_is_marked_and_never_bold(
+    digits: dict, tmp_path: Path
+) -> None:
+    scale = scale_of_seeds(digits, tmp_path, [0, 1])
+    for run, recall in zip(ROUTINGS, (0.5, 0.7, 0.6), strict=True):
+        for seed in (0, 1):
+            write_metrics(scale, run, seed=seed, recall=recall, precision=recall)
+    controls = {"fid": 800.0, "inception_score": 1.0, "precision": 0.2, "recall": 0.95}
+    write_metrics(scale, RUN, step=0, **controls)
+    write_control(scale, "class_conditional", fid=0.1, recall=0.88, precision=0.89)
+    for name in ("table1", "table2", "table4", "table5", "table6"):  # not beside the controls only
+        table = tables_of(scale)[name]
+        refuted = {column.measured_as: column.refuted for column in table.columns}
+        assert {name for name, said in refuted.items() if said} == {"recall@digits-cnn"}
+        said = "refuted by its controls: 0.95 for an untrained network, 0.88 for real images"
+        cell = cell_of(table, RUN, "recall")
+        assert refuted["recall@digits-cnn"] == said and said in cell.details
+        assert f"†: recall@digits-cnn of ImageNet 256 is {said}; values" in to_markdown(table)
+        assert "Recall ↑ / recall@digits-cnn †" in to_markdown(table)
+        assert r"recall@digits-cnn \dag{}" in to_latex(table)
+        assert said in to_csv(table)
+    table = tables_of(scale)["table1"]
+    assert not any(cell_of(table, run, "recall").best_value for run in ROUTINGS)
+    assert cell_of(table, "in256-l2-rtr", "precision").best_value
+
+
+@pytest.mark.parametrize("known", ["neither", "real", "untrained"])
+def test_without_both_controls_nothing_is_refuted(scale: Scale, known: str) -> None:
+    write_metrics(scale, RUN)
+    if known == "real":
+        write_control(scale, "class_conditional", recall=0.1)
+    elif known == "untrained":
+        write_metrics(scale, RUN, step=0, recall=0.99)
+    assert not any(column.refuted for column in tables_of(scale)["table1"].columns)
 
 
 def test_quoted_rows_are_no_cells_to_reproduce(scale: Scale) -> None:
@@ -263,8 +352,8 @@ def test_the_scales_own_run_joins_the_table_it_names(digits: dict, tmp_path: Pat
     write_metrics(scale, "mine", fid=1.5)
     tables = tables_of(scale)
     (row,) = [row for row in tables["table1"].rows if row.kind == "extra"]
-    assert row.labels == ("mine",) and row.cells[2].value == 1.5
-    assert row.cells[2].paper is None and row.cells[1].status == ""
+    assert row.labels == ("mine",) and row.cells[1].value == 1.5
+    assert row.cells[1].paper is None and row.cells[0].status == ""
     assert not [row for row in tables["table8"].rows if row.kind == "extra"]
 
 
@@ -280,13 +369,42 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
     value = next(line for line in lines if (line["run"], line["metric"]) == (RUN, "fid"))
     assert (value["paper"], value["value"], value["n"]) == ("12.59", "4.2", "2000")
     markdown, latex = to_markdown(table), to_latex(table)
-    for text in ("16.18 / **3.90 [3.70, 4.09]**", "**8.90** / 4.40 [4.18, 4.62]"):
-        assert text in markdown
-    assert r"16.18 / \textbf{3.90 [3.70, 4.09]}" in latex and r"\textbf{8.90} / 4.40" in latex
+    assert "16.18 / 3.90 [3.70, 4.09]" in markdown and "**8.90** / 4.40 [4.18, 4.62]" in markdown
+    assert "16.18 / 3.90 [3.70, 4.09]" in latex and r"\textbf{8.90} / 4.40" in latex
     widths = {line.count(" & ") for line in latex.splitlines() if line.endswith(r"\\")}
-    assert {len(table.columns), len(table.groups)} == widths
+    assert widths == {n for tier in table.tiers() for n in (len(tier.columns), len(tier.groups()))}
     assert latex.count("{") == latex.count("}") and r"$\downarrow$" in latex
-    assert len({line.count("|") for line in markdown.splitlines()}) == 1
+    assert markdown.count("**Latent models**\n\n| Routing |") == 1
+    upper, lower = markdown.split("**Pixel models**\n\n")
+    for lines, width in ((upper, 6), (lower, 5)):
+        assert {line.count("|") for line in lines.splitlines() if "|" in line} == {width + 2}
+
+
+def test_headings_of_files_say_whose_features_stand_where(scale: Scale) -> None:
+    for table in build_tables(scale, Records(scale)):
+        markdown, latex = to_markdown(table), to_latex(table)
+        for text in (markdown, latex):
+            assert "Cells: the paper’s value / the value here" in text
+        for column in table.columns:
+            measured = NAMES[column.metric][1] and column.group.slot in scale.slots
+            said = f"{column.metric}@digits-cnn" if measured else ""
+            assert column.measured_as == said
+            if measured:
+                assert f"{column.heading} / {said}" in markdown, table.name
+                assert r" / fid@digits-cnn" in latex and "Inception features" in latex
+    assert "| FFHQ 256 FID-10K ↓ / fid@digits-cnn | ImageNet 256 FID ↓ / fid@digits-cnn |" in (
+        to_markdown(build_table("table2", Records(scale)))
+    )
+
+
+def test_files_explain_empty_places_and_missing_values_once(scale: Scale) -> None:
+    tables = tables_of(scale)
+    for name, blanks in (("table2", True), ("table4", True), ("table5", False), ("table8", False)):
+        for text in (to_markdown(tables[name]), to_latex(tables[name])):
+            assert text.count("no value in the paper, and none here") == blanks, name
+    markdown = to_markdown(tables["table1"])
+    assert markdown.count("no metrics record yet") == 1
+    assert "\npending: no metrics record yet (cells: 15).\n" in markdown
 
 
 def test_tables_need_no_torch() -> None:

@@ -121,6 +121,7 @@ def test_pixels_and_decoded_latents(draw, tmp_path):
     status, _, out = draw(pixels, shard=1)
     assert status == 0
     assert np.load(out)["arr_0"].shape == (2, 8, 8, 3)
+    assert np.load(out)["seconds"].shape == () and 0 < np.load(out)["seconds"] < 600
     latents = write_run(tmp_path / "latents", LATENT)
     decoder = write_autoencoder(tmp_path / "toy-vae")
     status, _, out = draw(latents, "--decoder", decoder, autoencoder="toy-vae")
