@@ -104,6 +104,19 @@ def claims(args: argparse.Namespace) -> None:
     print(f"claims: {folder / 'claims.md'}")
 
 
+def power(args: argparse.Namespace) -> None:
+    """Say which effects the seeds of some results can show, and what it takes to show more."""
+    from dtr.records.reference import reference_scale
+    from dtr.records.table import Records
+    from dtr.reporting.claims.power import power_table
+
+    if (args.settings is None) == (args.reference is None):
+        raise Refusal("--settings, --reference: one of them, and one only, names the records")
+    scale = scale_of(args) if args.reference is None else reference_scale(args.reference)
+    print("DTR against no routing, FID:")
+    print(power_table(Records(scale)).to_string(index=False))
+
+
 def _folder(scale: "Scale", out: Path | None, name: str) -> Path:
     """Where a verb writes: what is made by hand never stands where a rule declares its output."""
     from dtr.planning.places import Places
@@ -139,3 +152,7 @@ def add_verbs(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "claims", claims)
     options.add_settings(verb)
     options.add_out(verb, required=False)
+
+    verb = options.add_verb(verbs, "power", power)
+    options.add_settings(verb, required=False)
+    options.add_reference(verb, required=False)

@@ -27,7 +27,7 @@ class Evaluator:
     def __init__(self, records: Records) -> None:
         self.records, self.scale = records, records.scale
         self.absences = Absences(records)
-        self._spreads: dict[tuple[str, str], Spread | None] = {}
+        self._spreads: dict[tuple[frozenset[str], str, str], Spread | None] = {}
         frame = records.frame
         good = frame[(frame["kind"] == "metrics") & (frame["status"] == "ok")]
         self._good = {tuple(row[key] for key in PLACE): row for row in good.to_dict("records")}
@@ -44,13 +44,20 @@ class Evaluator:
                 found.values[seed] = Estimate(*(float(own[key]) for key in BOUNDS))
         return found
 
-    def spread(self, protocol: Protocol, metric: str) -> Spread | None:
-        """The noise of one finished training under a protocol, from all runs of its slot."""
-        key = (protocol.id, metric)
+    def spread(self, names: Iterable[str], protocol: Protocol, metric: str) -> Spread | None:
+        """The noise of one finished training, from all runs of the networks that `names` use.
+
+        Networks of different sizes differ in it.
+        """
+        known = all_runs(self.scale)
+        networks = frozenset(known[components(name)[0]].backbone for name in names)
+        key = (networks, protocol.id, metric)
         if key not in self._spreads:
             values: dict[str, dict[int, float]] = {}
             for row in self._finished(protocol, metric):
                 value = row["value"]
+                if known[components(row["run"])[0]].backbone not in networks:
+                    continue
                 if metric not in SHARES:
                     value = math.log(value) if value > 0 else math.nan
                 if math.isfinite(value):

@@ -141,7 +141,7 @@ class LargerGain(Settings):
         else:
             own, evidence = fid_evidence(evaluator, names, self.panel)
             comparison.protocol_id = own.id
-            spread = evaluator.spread(own, "fid")
+            spread = evaluator.spread(names, own, "fid")
             settle(comparison, evidence, (1, -1, -1, 1), spread=spread, sides=ratios)
         yield comparison
 

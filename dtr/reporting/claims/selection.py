@@ -65,7 +65,7 @@ class BestOf(Settings):
     def _select(
         self, comparison: Comparison, evidence: dict[str, Evidence], evaluator, own: Protocol
     ) -> None:
-        spread = evaluator.spread(own, "fid")
+        spread = evaluator.spread(evidence, own, "fid")
         rival = self._rival(evidence)
         settle(comparison, {n: evidence[n] for n in (self.best, rival)}, spread=spread)
         comparison.support = None  # the selection decides, not this duel

@@ -117,4 +117,4 @@ def measured(
         run = all_runs(scale)[components(name)[0]]
         step = max(1, round(share * training_steps(scale, run)))
         evidence[name] = evaluator.metric(name, step, own, metric)
-    return settle(comparison, evidence, spread=evaluator.spread(own, metric))
+    return settle(comparison, evidence, spread=evaluator.spread(sides, own, metric))

@@ -242,7 +242,9 @@ def with_effect(comparison: Comparison, found: Effect, spread: Spread | None) ->
     comparison.effect = Estimate(found.percent, found.low, found.high)
     comparison.interval = f"t-interval, {found.seeds} seeds"
     if spread is not None:
-        comparison.interval += f", spread of the slot's runs ({spread.freedom} degrees of freedom)"
+        comparison.interval += (
+            f", spread of all runs of the network ({spread.freedom} degrees of freedom)"
+        )
     if comparison.claimed == "equal":
         comparison.support = sameness(found, comparison.margin)
     else:
