@@ -30,6 +30,10 @@ BUILT = (  # what a report adds to a restored folder
     *(f"claims/claims.{kind}" for kind in ("csv", "md", "json")),
     "report/index.html",
 )
+KEPT = Path(__file__).parents[2] / "results" / "reference"  # by the name of the scale
+FROM_REFERENCE = (
+    "from-reference"  # name of the folder where the report of reference results is built
+)
 HISTORY_POINTS = 25  # kept of each training
 SAME = 1e-9  # relative difference below which two values are one
 
@@ -74,6 +78,17 @@ def reference_scale(folder: Path) -> Scale:
     if not file.is_file():
         raise Refusal(f"{folder}: no reference results (scale.json is missing)")
     return parse_scale(read_json(file) | {"results": str(folder)}, source=str(file))
+
+
+def kept_reference(scale: Scale) -> Records | None:
+    """The records of the repository's reference results of a scale; None if there are none.
+
+    Nor is there one for reference results themselves, which their own mark tells.
+    """
+    folder = KEPT / scale.scale
+    if not (folder / SCALE).is_file() or (Path(scale.results) / SCALE).is_file():
+        return None
+    return Records(reference_scale(folder))
 
 
 def restore(folder: Path, out: Path) -> Scale:

@@ -20,6 +20,7 @@ from dtr.reporting.figures.quality import convergence_figure, guidance_figure, r
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
 from dtr.reporting.figures.style import COLOURS, CURRENT, INK, STYLE
 from dtr.reporting.figures.training import training_figure
+from dtr.reporting.figures.typical import typical_figure
 from dtr.routing import active_channels, window_starts
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing, write_text
@@ -69,6 +70,7 @@ DRAWN: dict[str, Callable[[Records], tuple[Figure, str] | None]] = {
     "figure6": similarity_figure,
     "overlap": overlap_figure,
     "training": training_figure,
+    "typical": typical_figure,
 }
 FIGURE_NAMES = tuple(DRAWN)
 
