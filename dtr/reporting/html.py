@@ -102,7 +102,7 @@ def _write_page(
     folders = [f"../{name}" for name in BUILT_FOLDERS if (page.parent.parent / name).is_dir()]
     folders += [f"{up}/{name}" for name in RECORD_FOLDERS if (records.root / name).is_dir()]
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             scale=scale,
@@ -129,18 +129,19 @@ def _write_page(
     write_text(page, text)
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates of the report folder: values are escaped, a name that is missing is an error."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
-    environment.globals["asset"] = lambda name: Markup((SOURCES / name).read_text("utf-8"))
-    environment.globals["svg"] = Markup
-    return environment
+    made.filters["duration"] = duration
+    made.globals["asset"] = lambda name: Markup((SOURCES / name).read_text("utf-8"))
+    made.globals["svg"] = Markup
+    return made
 
 
 def _texts(scale: Scale) -> dict[str, Any]:
