@@ -25,7 +25,7 @@ def try_(args: argparse.Namespace) -> None:
     """Compare a method of your own with no routing and with DTR, over several seeds."""
     from dtr.trying.page import build_page
 
-    if (args.method is None) == (args.page is None):
+    if bool(args.method) == (args.page is not None):  # make hands over an empty METHOD
         raise Refusal(
             "--method, --page: one of them, and one only; accepted: --method FILE.py:NAME to try a "
             "method, --page FOLDER to build the page of a finished try again"

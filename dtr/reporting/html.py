@@ -183,7 +183,12 @@ def duration(seconds: float) -> str:
 
 def _overview(scale: Scale, records: Records) -> dict[str, Any]:
     """What was run, on what, and for how long."""
-    trained = records.final_trainings()
+    selected = selected_runs(scale)
+    trained = [
+        record
+        for record in records.final_trainings()
+        if record.run in selected and record.seed in scale.seeds  # a try leaves others there
+    ]
     measured = records.metrics.values()
     provenances = [record.provenance for record in (*trained, *measured)]
     devices = Counter(
@@ -191,7 +196,7 @@ def _overview(scale: Scale, records: Records) -> dict[str, Any]:
         for place in provenances
     )
     return {
-        "selected": selected_runs(scale),
+        "selected": selected,
         "trained": trained,
         "devices": [str(device) for device in devices if device],
         "train_seconds": _total(record.wall_seconds for record in trained),

@@ -66,8 +66,9 @@ def weights_over_time(settings: RunSettings) -> np.ndarray:
     except Exception as error:  # whatever somebody else's code may raise
         reason = " ".join(str(error).split()) or "no reason given"
         raise Refusal(f"{who}: raised {type(error).__name__}: {reason}") from None
+    loss = loss.detach()
     if not (torch.isfinite(loss) and torch.isfinite(weights).all()):
-        raise Refusal(f"{who}: its loss of errors of 1 is {float(loss):g}; accepted: finite")
+        raise Refusal(f"{who}: its loss of errors of 1 is {loss.item():g}; accepted: finite")
     _check_drawn(who, drawn, settings)
     return weights.numpy().astype(np.float64) * count
 

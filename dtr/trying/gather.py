@@ -19,7 +19,7 @@ from dtr.support.files import canonical_json, replacing, write_json, write_text
 from dtr.trying.check import first_masks, weights_over_time
 from dtr.trying.trial import FILE, ROLES, SCHEMA, Place, Trial
 
-ARRAYS, SCALE, LABELS, PAGE = "arrays.npz", "scale.json", "samples/told.json", "index.html"
+ARRAYS, SCALE, LABELS, PAGE = "arrays.npz", "try-scale.json", "samples/told.json", "index.html"
 OWN = (  # what a try leaves in its folder, and replaces
     *(FILE, "try.csv", ARRAYS, SCALE, PAGE),
     *(TRAININGS, "runs/*/seed*/step*/metrics/*.json"),

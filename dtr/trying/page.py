@@ -72,8 +72,11 @@ def _slot(
 
 
 def _number(name: str, value: float) -> str:
-    """A value of a metric ("fid@digits-cnn") as the tables of the report print it."""
-    return "–" if value != value else format_value(name.split("@")[0], value)
+    """A value of a metric ("fid@digits-cnn") as the tables print it; a small one with 3 digits."""
+    if value != value:
+        return "–"
+    text = format_value(name.split("@")[0], value)
+    return text if abs(value) >= 1 or value == 0 else f"{value:.3g}".replace("-", "−")
 
 
 def _heading(name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from dtr.reporting.figures.draw import Picture, finish
@@ -59,6 +60,7 @@ def _masks(own: Arrays, labels: dict[str, str]) -> tuple[Figure, str]:
         axis.set_title(labels[role])
         axis.set(xlabel="timestep t")
         axis.set_xticks([*range(0, timesteps, timesteps // 4), timesteps])
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(False)
         parts.append(f"{labels[role]}: {share_text(masks)}")
     figure.axes[0].set_ylabel("channel")
@@ -86,6 +88,7 @@ def _overlap(own: Arrays, labels: dict[str, str]) -> tuple[Figure, str]:
     timesteps, channels = own["method"].shape
     axis.set(xlabel="distance between timesteps", xlim=(0, timesteps), ylim=(0, channels))
     axis.set_ylabel(f"channels two tasks share, of {channels}")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, "Channels that two tasks share on average: " + "; ".join(parts) + "."
 

@@ -87,7 +87,9 @@ def _check_masks(scale: Scale, run: Run, asked: Asked) -> None:
     try:
         settings = run_settings(scale, run, asked.seeds[0])
     except Refusal as refusal:
-        raise Refusal(f"{asked.method}: {refusal}") from None
+        if asked.method in str(refusal):
+            raise
+        raise Refusal(f"--constants: {asked.method}: {refusal}") from None
     if asked.family == "routing":
         layers, channels = getattr(settings.backbone, "depth", 1), settings.backbone.channels
         build_masks(settings.routing, layers, scale.diffusion.num_timesteps, channels)

@@ -6,9 +6,11 @@ MANY = 100  # seeds, above which the number is not worth printing
 
 
 def percent(value: float) -> str:
-    """A signed number of per cent, with a real minus."""
-    text = f"{value:+.1f} %" if abs(value) < 1000 else f"{value:+.0f} %"
-    return text.replace("-", "−")
+    """A signed number of per cent, with a real minus: one decimal, or more to show a digit."""
+    if value == 0:
+        return "0 %"
+    text = f"{value:+,.1f}" if abs(value) >= 0.1 else f"{value:+.1g}"
+    return f"{text} %".replace("-", "−")
 
 
 def verdict_sentence(name: str, one: Difference) -> str:
@@ -45,9 +47,10 @@ def power_sentence(one: Difference, result: Result) -> str:
         return ""
     paper = result.place.published
     needed = f"{one.needed} seeds" if one.needed <= MANY else f"more than {MANY} seeds"
+    seen = percent(one.detectable).removeprefix("+")
     return (
-        f"At this spread over seeds, {_seeds(len(one.seeds))} see a difference of "
-        f"{one.detectable:.1f} % in four of five tries. The paper’s own effect in this place, "
+        f"At this spread over seeds, {_seeds(len(one.seeds))} see a difference of {seen} in four "
+        "of five tries. The paper’s own effect in this place, "
         f"FID {paper['none']:g} without routing and {paper['dtr']:g} with DTR "
         f"({percent(one.expected)}), would need {needed}."
     )
@@ -65,4 +68,5 @@ def _seeds(count: int) -> str:
 
 
 def _amount(value: float) -> str:
-    return f"{abs(value):.1f} % {'lower' if value < 0 else 'higher'}"
+    size = percent(abs(value)).removeprefix("+")
+    return f"{size} {'lower' if value < 0 else 'higher'}"
