@@ -12,7 +12,7 @@ PAGE := results/digits/report/index.html
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report tables compare test lint clean
+.PHONY: help install reproduce try report tables compare test lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do i
 reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale
 	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all
 	@echo "The report: $(PAGE)"
+
+try: $(STAMP)  ## Compare your own method with none and DTR: make try METHOD=methods/checker.py:table
+	@export $(RUN); python -m dtr unlock && python -m dtr try --method '$(METHOD)' $(ARGS)
 
 report: $(STAMP)  ## Build the page from the results that exist now, without starting anything
 	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \

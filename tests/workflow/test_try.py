@@ -17,11 +17,11 @@ class Windows(PartSettings):
     alpha: Positive = 4.0
 
 
-def table(settings, layers, timesteps, channels):
+def table(settings: Windows, layers, timesteps, channels):
     return dtr_masks(timesteps, channels, beta=settings.beta, alpha=settings.alpha)[None]
 
 
-def empty(settings, layers, timesteps, channels):
+def empty(settings: Windows, layers, timesteps, channels):
     return table(settings, layers, timesteps, channels) & False
 """
 NAME = "same-table"
@@ -46,18 +46,12 @@ def tried(project, root):
     """The project after DTR was tried under another name; before, a bad method was refused."""
     (project.folder / "methods").mkdir()
     (project.folder / "methods/same.py").write_text(SAME, encoding="utf-8")
-    command = (
-        "python",
-        "-m",
-        "dtr",
-        "try",
-        "--configfile",
-        project.write_scale("tiny", tiny(root)),
-    )
-    command += ("--seeds", "0,1", "--cores", "2")
+    scale = project.write_scale("tiny", tiny(root))
+    options = ("--configfile", scale, "--seeds", "0,1", "--cores", "2")
 
-    def attempt(function: str, *options: str):
-        return project.run(*command, "--method", f"methods/same.py:{function}", *options)
+    def attempt(function: str, *more: str):
+        method = f"methods/same.py:{function}"
+        return project.run("python", "-m", "dtr", "try", "--method", method, *options, *more)
 
     refused = attempt("empty")
     assert refused.returncode == 2
@@ -73,6 +67,11 @@ def tried(project, root):
 
 def folder(project):
     return project.folder / "results/tiny/try" / NAME
+
+
+def times_of_runs(project):
+    runs = project.folder / "results/tiny/runs"
+    return {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
 
 
 def test_dtr_under_another_name_is_identical_to_dtr(tried):
@@ -100,16 +99,11 @@ def test_a_second_time_nothing_is_trained(tried):
     assert answer.returncode == 0
     assert "Nothing to be done" in answer.stdout + answer.stderr
     page = folder(project) / "index.html"
-    before = {
-        path: path.stat().st_mtime_ns for path in project.folder.glob("results/tiny/runs/**/*")
-    }
+    before = times_of_runs(project)
     seen = hash_file(page)
     answer = attempt("table")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    after = {
-        path: path.stat().st_mtime_ns for path in project.folder.glob("results/tiny/runs/**/*")
-    }
-    assert after == before
+    assert times_of_runs(project) == before
     assert hash_file(page) == seen
     answer = project.run("python", "-m", "dtr", "try", "--page", str(folder(project)))
     assert answer.returncode == 0, answer.stderr
