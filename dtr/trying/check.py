@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dtr.backbones.build import build_backbone
 from dtr.config.resolve import run_settings
@@ -51,26 +52,32 @@ def weights_over_time(settings: RunSettings) -> np.ndarray:
     who = named("weighting", settings.weighting.type)
     count = settings.diffusion.num_timesteps
     snr = Diffusion.from_settings(settings.diffusion).snr()
-    mse = torch.ones(count, requires_grad=True)
     try:
         weighting = TrainedWeighting(build_weighting(settings.weighting, snr))
-        loss = weighting(mse, torch.ones(count), torch.arange(count))
-        (weights,) = torch.autograd.grad(loss, mse)
         drawn = np.asarray(
             weighting.rule.draw_timesteps(
                 generator(0, "try"), settings.training.batch_size, settings.timesteps
             )
         )
+        _check_drawn(who, drawn, settings)
+        _derivative(weighting, torch.from_numpy(drawn))  # a batch as in training
+        loss, weights = _derivative(weighting, torch.arange(count))
     except Refusal:
         raise
     except Exception as error:  # whatever somebody else's code may raise
         reason = " ".join(str(error).split()) or "no reason given"
         raise Refusal(f"{who}: raised {type(error).__name__}: {reason}") from None
-    loss = loss.detach()
     if not (torch.isfinite(loss) and torch.isfinite(weights).all()):
         raise Refusal(f"{who}: its loss of errors of 1 is {loss.item():g}; accepted: finite")
-    _check_drawn(who, drawn, settings)
     return weights.numpy().astype(np.float64) * count
+
+
+def _derivative(weighting: TrainedWeighting, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of errors of 1 at timesteps t [B], and its derivative by each noise error: [B]."""
+    mse = torch.ones(len(t), requires_grad=True)
+    loss = weighting(mse, torch.ones(len(t)), t)
+    (weights,) = torch.autograd.grad(loss, mse)
+    return loss.detach(), weights
 
 
 def _check_drawn(who: str, drawn: np.ndarray, settings: RunSettings) -> None:

@@ -55,7 +55,7 @@ class Trial(Settings):
     @property
     def labels(self) -> dict[str, str]:
         """How the page calls the three."""
-        plain = "no routing" if self.family == "routing" else "no routing, vanilla loss"
+        plain = "no routing" if self.family == "routing" else "vanilla loss"
         return dict(zip(ROLES, (self.name, plain, f"DTR, α = {ALPHA:g}"), strict=True))
 
 

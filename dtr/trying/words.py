@@ -8,9 +8,9 @@ MANY = 100  # seeds, above which the number is not worth printing
 def percent(value: float) -> str:
     """A signed number of per cent, with a real minus: one decimal, or more to show a digit."""
     if value == 0:
-        return "0 %"
+        return "0\u00a0%"
     text = f"{value:+,.1f}" if abs(value) >= 0.1 else f"{value:+.1g}"
-    return f"{text} %".replace("-", "−")
+    return f"{text}\u00a0%".replace("-", "−")  # not broken over two lines
 
 
 def verdict_sentence(name: str, one: Difference) -> str:
@@ -36,7 +36,7 @@ def verdict_sentence(name: str, one: Difference) -> str:
             f"{percent(one.high)} (95 % interval)."
         )
     return (
-        f"{name} and {one.label} differ by less than {MARGIN:g} % in FID: {by} on average "
+        f"{name} and {one.label} differ by less than {MARGIN:g}\u00a0% in FID: {by} on average "
         f"({interval})."
     )
 

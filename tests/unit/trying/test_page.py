@@ -7,14 +7,20 @@ import pandas as pd
 import pytest
 
 from dtr.records.schema import Measure
+from dtr.records.table import Records
+from dtr.reporting import html
+from dtr.reporting.figures.training import history_frame
 from dtr.support.errors import Refusal
 from dtr.support.files import read_json, write_json
+from dtr.trying.describe import trial_of
 from dtr.trying.gather import check_folder, gather
 from dtr.trying.numbers import IDENTICAL, NO_VALUE, ONE_SEED, Difference, Model, compare, results
 from dtr.trying.page import build_page
+from dtr.trying.plan import scale_of_try
 from dtr.trying.trial import read_trial
 from dtr.trying.words import percent, power_sentence, verdict_sentence
-from tests.unit.trying.conftest import FID
+from tests.synthetic_results import write_metrics, write_training
+from tests.unit.trying.conftest import FID, asked
 
 
 def model(values: dict[int, float], role: str = "none") -> Model:
@@ -63,10 +69,10 @@ def test_only_the_seeds_that_both_have_are_compared():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0 %"), (-12.34, "−12.3 %"), (0.004, "+0.004 %"), (2000, "+2,000.0 %")]
+    ("value", "text"), [(0, "0"), (-12.34, "−12.3"), (0.004, "+0.004"), (2000, "+2,000.0")]
 )
 def test_per_cent(value, text):
-    assert percent(value) == text
+    assert percent(value) == f"{text}\u00a0%"
 
 
 def test_the_page_says_all_of_it(gathered):
@@ -78,13 +84,40 @@ def test_the_page_says_all_of_it(gathered):
         for other in one.differences:
             assert verdict_sentence(trial.name, other) in text
             assert power_sentence(other, one) in text
-    assert "10.99 without routing and 7.32 with DTR (−33.4 %)" in text
+    assert "10.99 without routing and 7.32 with DTR (−33.4\u00a0%)" in text
     assert text.count('<img src="data:image/png;base64,') == 6
     assert text.count("<svg") == 4  # masks and overlap of two slots
     assert "Squares of timesteps and channels" in text  # its source
     assert "0.035" in text  # 35 seconds for 1,000 steps
     assert not re.search(r'(src|href)="(https?:)?//', text)
     assert "Asked classes" in text
+
+
+def test_a_weighting_with_one_seed(scale, root, tmp_path):
+    question = asked(root, method="p2", family="weighting", constants={}, seeds=[4])
+    own = scale_of_try(scale, question)
+    trial = trial_of(own, question)
+    for run in trial.places[0].runs.values():
+        write_training(own, run, seed=4)
+        write_metrics(own, run, seed=4)
+    gather(own, trial, tmp_path / "out")
+    text = build_page(tmp_path / "out").read_text(encoding="utf-8")
+    assert "p2 beside vanilla loss and DTR" in text
+    assert "Weight of the noise error in the loss of p2: " in text
+    assert "nothing is concluded from it" in text
+    assert "<h3>Samples</h3>" not in text  # there are none
+    assert "<h3>Masks</h3>" not in text
+
+
+def test_the_page_of_the_scale_does_not_count_the_runs_of_a_try(tried, scale):
+    assert {record.seed for record in Records(scale).final_trainings()} == {0, 1, 2}
+    history = history_frame(Records(scale))
+    assert set(history["seed"]) == {0}
+    assert not history["run"].str.contains("-try-").any()
+    trained = html._overview(scale, Records(scale))["trained"]
+    assert sorted(record.run for record in trained) == [
+        "ffhq256-b2-dtr-a4", "ffhq256-b2-none", "in256-l2-dtr-a4", "in256-l2-none",
+    ]  # fmt: skip
 
 
 def test_all_numbers_lie_beside_it(gathered):

@@ -48,6 +48,10 @@ class Fractions(Undefined):
     def loss(self, mse, vb, t, own):
         return mse.mean()
 
+class Late(Undefined):
+    def loss(self, mse, vb, t, own):
+        return mse.mean() if len(mse) > 64 else own["late"]
+
 class Missing(Undefined):
     def loss(self, mse, vb, t, own):
         return mse + own["missing"]
@@ -158,6 +162,7 @@ def test_every_width_of_a_u_net_is_tried(whole, root, bad):
     [
         ("Undefined", "its loss of errors of 1 is nan; accepted: finite"),
         ("Fractions", r"draws timesteps float64 \[64\]; accepted: int64 \[64\] from 0 to 999"),
+        ("Late", "raised KeyError: 'late'"),  # of a batch, not of all timesteps
         ("Missing", "raised KeyError: 'missing'"),
     ],
 )
