@@ -13,6 +13,7 @@ from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
 from dtr.planning.places import TRAININGS, Places
 from dtr.planning.runs import all_runs
+from dtr.records.schema import ModelRecord, read_record
 from dtr.reporting.figures.sheets import choose, head_of_samples, strip_of, write_picture
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, replacing, write_json, write_text
@@ -47,8 +48,10 @@ def write_scale(scale: Scale, out: Path) -> Path:
 def gather(scale: Scale, trial: Trial, out: Path) -> None:
     """Copy records and samples of a finished try to `out`, and the masks or weights of its method.
 
-    Files of an earlier try there are replaced.
+    Files of an earlier try there are replaced. Refuses models of another version of the method's
+    file than the one that was checked: it was edited while they were trained.
     """
+    _check_sources(Places(scale.results), trial)
     for path in {path for pattern in OWN for path in out.glob(pattern)} - {out / SCALE}:
         path.unlink()
     places, runs, arrays, told = Places(scale.results), all_runs(scale), {}, {}
@@ -64,6 +67,18 @@ def gather(scale: Scale, trial: Trial, out: Path) -> None:
         np.savez_compressed(temporary, **arrays)
     write_json(out / LABELS, told)
     write_json(out / FILE, {"schema_version": SCHEMA, "trial": trial.plain()})
+
+
+def _check_sources(places: Places, trial: Trial) -> None:
+    for place in trial.places:
+        for seed in trial.seeds:
+            path = places.training(place.runs["method"], seed, place.steps)
+            source = read_record(ModelRecord, path).sources.get(trial.family)
+            if source != trial.source_sha256:
+                raise Refusal(
+                    f"{path}: trained with another version of {trial.method}, which was edited "
+                    "meanwhile; the same command trains it again"
+                )
 
 
 def _copy(path: str, scale: Scale, out: Path) -> None:

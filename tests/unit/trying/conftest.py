@@ -37,8 +37,9 @@ def tried(scale, checker):
     trial = trial_of(own, checker)
     for place in trial.places:
         for shade, (role, run) in enumerate(place.runs.items()):
+            sources = {"routing": trial.source_sha256} if role == "method" else {}
             for seed in trial.seeds:
-                write_training(own, run, seed=seed)
+                write_training(own, run, seed=seed, sources=sources)
                 write_metrics(own, run, seed=seed, fid=FID[role][seed])
             write_samples(own, run, shade=250 - 60 * shade)
     return own, trial

@@ -154,6 +154,15 @@ def test_a_second_try_leaves_nothing_of_the_first(tried, gathered):
     assert not list(out.rglob("seed2/*/train.json"))
 
 
+def test_a_method_that_was_edited_meanwhile_is_noticed(tried, tmp_path):
+    scale, trial = tried
+    run = trial.places[0].runs["method"]
+    path = write_training(scale, run, seed=1, sources={"routing": "0" * 64})
+    with pytest.raises(Refusal, match=f"{path}: trained with another version of .*checker.py"):
+        gather(scale, trial, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_value_has_its_reason(gathered):
     trial, out = gathered
     run = trial.places[0].runs["method"]
