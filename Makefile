@@ -15,7 +15,7 @@ CONFIG := $(if $(SEEDS),--config 'seeds=[$(SEEDS)]')
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report tables compare test lint clean
+.PHONY: help install reproduce try report tables compare test lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do i
 reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale (SEEDS=0,1,2)
 	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all $(CONFIG)
 	@echo "The report: $(PAGE)"
+
+try: $(STAMP)  ## Compare your own method with none and DTR: make try METHOD=methods/checker.py:table
+	@export $(RUN); python -m dtr unlock && python -m dtr try --method '$(METHOD)' $(ARGS)
 
 report: $(STAMP)  ## Build the page from the results that exist now, without starting anything
 	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \

@@ -26,3 +26,13 @@ def measured_overlap(masks: np.ndarray) -> tuple[float, float]:
     first, second = np.triu_indices(tasks, k=1)
     shared = np.stack([(m @ m.T)[first, second] for m in masks.astype(np.float64)])
     return float(shared.mean()), float(shared.std())
+
+
+def overlap_by_distance(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Channels shared by two tasks of a layer over the distance of their timesteps.
+
+    masks: [T, C] bool.  Mean, least and most over all pairs at distance 1 to T - 1: [T - 1] each.
+    """
+    shared = masks.astype(np.float32) @ masks.T.astype(np.float32)
+    pairs = [np.diagonal(shared, distance) for distance in range(1, len(masks))]
+    return tuple(np.array([of(own) for own in pairs]) for of in (np.mean, np.min, np.max))

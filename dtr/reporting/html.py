@@ -106,7 +106,7 @@ def _write_page(
     folders += [f"{up}/{name}" for name in RECORD_FOLDERS if (records.root / name).is_dir()]
     sheets = build_sheets(records, page.parent)
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             scale=scale,
@@ -146,18 +146,19 @@ def _main_strips(sheets: list[Sheet]) -> list[Strip]:
     return []
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates of the report folder: values are escaped, a name that is missing is an error."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
-    environment.globals["asset"] = lambda name: Markup((SOURCES / name).read_text("utf-8"))
-    environment.globals["svg"] = Markup
-    return environment
+    made.filters["duration"] = duration
+    made.globals["asset"] = lambda name: Markup((SOURCES / name).read_text("utf-8"))
+    made.globals["svg"] = Markup
+    return made
 
 
 def _texts(scale: Scale) -> dict[str, Any]:
@@ -199,7 +200,12 @@ def duration(seconds: float) -> str:
 
 def _overview(scale: Scale, records: Records) -> dict[str, Any]:
     """What was run, on what, and for how long."""
-    trained = records.final_trainings()
+    selected = selected_runs(scale)
+    trained = [
+        record
+        for record in records.final_trainings()
+        if record.run in selected and record.seed in scale.seeds  # a try leaves others there
+    ]
     measured = records.metrics.values()
     provenances = [record.provenance for record in (*trained, *measured)]
     devices = Counter(
@@ -207,7 +213,7 @@ def _overview(scale: Scale, records: Records) -> dict[str, Any]:
         for place in provenances
     )
     return {
-        "selected": selected_runs(scale),
+        "selected": selected,
         "trained": trained,
         "devices": [str(device) for device in devices if device],
         "spent": _spent(trained, measured),

@@ -1,12 +1,15 @@
 """What docs/own-method.md shows works as it stands there."""
 
+import argparse
 import re
+import shlex
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from dtr.commands.trying import add_verbs
 from dtr.config.checks import load_scale
 from dtr.config.resolve import run_settings
 from dtr.data.datasets import ImageDataset, prepare_dataset
@@ -16,6 +19,8 @@ from dtr.registry import settings_of
 from dtr.routing import build_masks
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
+from dtr.trying.check import check_method
+from dtr.trying.plan import Asked, scale_of_try
 from dtr.weighting import build_weighting
 
 
@@ -42,6 +47,31 @@ def project(blocks, tmp_path, monkeypatch):
 def scale_with(grid, blocks, **changes):
     (run,) = yaml.safe_load(blocks["yaml"][0])["extra_runs"]
     return load_scale(grid | {"extra_runs": [run | changes]}, source="mine.yaml")
+
+
+def test_the_routing_is_the_file_in_the_repository(root, blocks):
+    assert blocks["python"][0] == (root / "methods/checker.py").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_a_try_are_understood(project, blocks, grid):
+    """Every option and constant; two of them are planned in full, as far as nothing is trained."""
+    commands = [
+        shlex.split(line.replace("\\\n", " "))
+        for code in blocks["console"]
+        for line in re.split(r"\n(?! )", code)
+        if line.startswith("python -m dtr try")
+    ]
+    verbs = argparse.ArgumentParser().add_subparsers()
+    add_verbs(verbs)
+    parsed = [verbs.choices["try"].parse_args(words[4:]) for words in commands]
+    assert len(parsed) == 5
+    assert [one.page is not None for one in parsed] == [False] * 4 + [True]
+    scale = load_scale(grid, source="digits.yaml")
+    for one in parsed[2:4]:
+        asked = Asked(one.method, one.family, one.constants, one.slots, one.seeds)
+        own = scale_of_try(scale, asked)
+        check_method(own, asked)
+        assert {run.slot for run in own.extra_runs} == set(one.slots)
 
 
 def test_the_routing(project, blocks, grid):

@@ -95,14 +95,14 @@ def draw_figure(name: str, records: Records, folder: Path | None) -> Picture | N
         raise Refusal(f"figure {name!r}: unknown; known: {', '.join(FIGURE_NAMES)}")
     with matplotlib.rc_context(STYLE):
         drawn = DRAWN[name](records)
-        return None if drawn is None else _finish(name, *drawn, folder)
+        return None if drawn is None else finish(name, *drawn, folder)
 
 
 def draw_forest(lines: Sequence[Line], folder: Path) -> Picture | None:
     """Draw all claims (`forest_figure`) and write <folder>/claims.png, .pdf and .svg."""
     with matplotlib.rc_context(STYLE):
         drawn = forest_figure(lines)
-        return None if drawn is None else _finish("claims", *drawn, folder)
+        return None if drawn is None else finish("claims", *drawn, folder)
 
 
 def draw_blank(name: str, folder: Path) -> Picture:
@@ -111,10 +111,11 @@ def draw_blank(name: str, folder: Path) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 1.2))
         figure.text(0.02, 0.5, alt, color=INK)
-        return _finish(name, figure, alt, folder)
+        return finish(name, figure, alt, folder)
 
 
-def _finish(name: str, figure: Figure, alt: str, folder: Path | None) -> Picture:
+def finish(name: str, figure: Figure, alt: str, folder: Path | None) -> Picture:
+    """A drawn figure as a picture of a page; written as in `draw_figure`, if given a folder."""
     # Laid out once: every format would do it again, and differ by the widths of its text.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

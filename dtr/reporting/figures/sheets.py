@@ -75,11 +75,11 @@ def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
     places = Places(records.scale.results)
     for model, title in _shown_models(records.scale, slot):
         place = places.samples(model.name, model.seed, model.step, model.protocol.id)
-        images, told = _head_of_samples(Path(place))
+        images, told = head_of_samples(Path(place))
         if images is None:
             continue
         if chosen is None:
-            chosen = _choose(told.get("labels"), len(images))
+            chosen = choose(told.get("labels"), len(images))
         if len(images) <= chosen.max():
             continue
         if SLOTS[slot].told == "class" and "labels" in told:
@@ -87,8 +87,8 @@ def _sheet(records: Records, slot: str, folder: Path) -> Sheet:
         elif "captions" in told:
             sheet.labels = [str(caption) for caption in told["captions"][chosen]]
         alt = f"{len(chosen)} samples of {model.name}, seed {model.seed}, step {model.step}"
-        strip = _strip(images[chosen], title, model.name, alt)
-        _write_picture(strip, folder / f"samples-{model.name}-step{model.step}")
+        strip = strip_of(images[chosen], title, model.name, alt)
+        write_picture(strip, folder / f"samples-{model.name}-step{model.step}")
         sheet.strips.append(strip)
     if (real := _real_images(records, slot)) is not None:
         sheet.strips.insert(0, real)
@@ -105,7 +105,7 @@ def _shown_models(scale: Scale, slot: str) -> list[tuple[Evaluation, str]]:
     return models
 
 
-def _head_of_samples(folder: Path) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+def head_of_samples(folder: Path) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
     """Images at the head of the first shard, None if unreadable, and what the model was told."""
     shard = folder / "shard-0.npz"
     images = head_of_array(shard, "arr_0", LOOKED_AT)
@@ -129,7 +129,7 @@ def _title(runs: list[Run]) -> str:
     return ", ".join(parts)
 
 
-def _choose(labels: np.ndarray | None, available: int) -> np.ndarray:
+def choose(labels: np.ndarray | None, available: int) -> np.ndarray:
     """Image indices of a sheet: two of each class where there are ten, else the first ones."""
     count = min(COLUMNS * ROWS, available)
     if labels is not None and len(set(labels.tolist())) == COLUMNS:
@@ -139,7 +139,7 @@ def _choose(labels: np.ndarray | None, available: int) -> np.ndarray:
     return np.arange(count)
 
 
-def _strip(images: np.ndarray, title: str, run: str, alt: str) -> Strip:
+def strip_of(images: np.ndarray, title: str, run: str, alt: str) -> Strip:
     """[n, H, W, 3] uint8 as one picture of rows of ten."""
     if images.shape[1] > LARGEST:
         small = (LARGEST, LARGEST)
@@ -160,7 +160,8 @@ def _strip(images: np.ndarray, title: str, run: str, alt: str) -> Strip:
     return Strip(title, run, uri, canvas.shape[1], canvas.shape[0], alt)
 
 
-def _write_picture(strip: Strip, name: Path) -> None:
+def write_picture(strip: Strip, name: Path) -> None:
+    """Write a strip as a file; `name` is its path without the suffix."""
     kind, data = strip.uri.removeprefix("data:image/").split(";base64,")
     with replacing(name.with_name(f"{name.name}.{kind}")) as temporary:
         temporary.write_bytes(base64.b64decode(data))
@@ -175,4 +176,4 @@ def _real_images(records: Records, slot: str) -> Strip | None:
         chosen = np.concatenate([chosen[row::ROWS] for row in range(ROWS)])  # sorted by class
     except (OSError, ValueError):
         return None
-    return _strip(chosen, "real images", "", f"{len(chosen)} real images of {dataset}")
+    return strip_of(chosen, "real images", "", f"{len(chosen)} real images of {dataset}")

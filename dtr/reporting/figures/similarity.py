@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from seaborn import color_palette
 
-from dtr.analysis.overlap import expected_overlap, measured_overlap
+from dtr.analysis.overlap import expected_overlap, measured_overlap, overlap_by_distance
 from dtr.config.resolve import training_steps
 from dtr.planning.runs import selected_runs
 from dtr.records.schema import CkaRecord
@@ -182,17 +182,26 @@ def _random_overlap(beta: float, seed: int) -> tuple[float, float]:
 
 def _windows(axis: Axes, beta: float) -> dict[float, tuple[float, float]]:
     """Draw DTR's overlap over the distance; returns that of neighbours and of the ends."""
-    ends, distances = {}, np.arange(1, TIMESTEPS)
+    ends = {}
     for alpha, dash in EXPONENTS.items():
-        masks = dtr_masks(TIMESTEPS, CHANNELS, beta=beta, alpha=alpha).astype(np.float32)
-        shared = masks @ masks.T
-        pairs = [np.diagonal(shared, int(distance)) for distance in distances]
-        mean = [own.mean() for own in pairs]
-        colour = COLOURS["dtr"]
-        axis.plot(distances, mean, color=colour, linestyle=dash, label=f"α = {alpha:g}, mean")
-        if alpha > 1:
-            low, high = [own.min() for own in pairs], [own.max() for own in pairs]
-            options = {"color": colour, "alpha": 0.18, "linewidth": 0}
-            axis.fill_between(distances, low, high, label=f"α = {alpha:g}, all pairs", **options)
-        ends[alpha] = float(mean[0]), float(mean[-1])
+        masks = dtr_masks(TIMESTEPS, CHANNELS, beta=beta, alpha=alpha)
+        look = {"color": COLOURS["dtr"], "linestyle": dash}
+        ends[alpha] = draw_overlap(axis, masks, f"α = {alpha:g}", pairs=alpha > 1, **look)
     return ends
+
+
+def draw_overlap(
+    axis: Axes, masks: np.ndarray, label: str, *, pairs: bool, color: str, linestyle: str
+) -> tuple[float, float]:
+    """Draw the channels that tasks of masks [T, C] share, over the distance of their timesteps.
+
+    pairs: whether the range over all pairs is shaded.  Returns the means at the least and the
+    greatest distance.
+    """
+    mean, low, high = overlap_by_distance(masks)
+    distances = np.arange(1, len(masks))
+    axis.plot(distances, mean, color=color, linestyle=linestyle, label=f"{label}, mean")
+    if pairs:
+        options = {"color": color, "alpha": 0.18, "linewidth": 0}
+        axis.fill_between(distances, low, high, label=f"{label}, all pairs", **options)
+    return float(mean[0]), float(mean[-1])

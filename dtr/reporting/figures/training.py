@@ -30,6 +30,8 @@ def history_frame(records: Records) -> pd.DataFrame:
         run = runs.get(record.run)
         if run is None or run.slot not in records.scale.slots or len(record.history) < 2:
             continue
+        if record.seed not in records.scale.seeds:  # of a try with more seeds
+            continue
         if run.timesteps != (0, 1000) or run.extends is not None:
             continue
         if records.outdated(record.run, record.seed, record.step):
