@@ -26,6 +26,7 @@ from dtr.reporting.claims.judged import (
     grouped,
     write_claims,
 )
+from dtr.reporting.claims.secondary import error_rows
 from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures, draw_forest
 from dtr.reporting.figures.sheets import Sheet, Strip, build_sheets
 from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
@@ -119,6 +120,7 @@ def _write_page(
             answer=answer(claims),
             forest=draw_forest(lines(claims), page.parent),
             main_strips=_main_strips(sheets),
+            error_rows=error_rows(records),
             counts=summary(tables),
             claims=grouped(claims),
             **_overview(scale, records),

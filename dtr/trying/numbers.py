@@ -140,8 +140,7 @@ def _model(trial: Trial, place: Place, role: str, out: Path) -> Model:
 def _spread(values: list[dict[int, float]]) -> Spread | None:
     """The noise of one training, from the three models together; copies of a model count once."""
     different = [own for i, own in enumerate(values) if own not in values[:i]]
-    logs = [{seed: math.log(one) for seed, one in own.items()} for own in different]
-    return pooled_spread({str(i): own for i, own in enumerate(logs)})
+    return pooled_spread({str(i): own for i, own in enumerate(different)}, log=True)
 
 
 def compare(

@@ -136,13 +136,14 @@ def _noncentrality(freedom: int) -> float:
     return float(optimize.brentq(missing, 0.0, 10 * critical))
 
 
-def pooled_spread(values: Mapping[str, Mapping[int, float]]) -> Spread | None:
+def pooled_spread(values: Mapping[str, Mapping[int, float]], *, log: bool = False) -> Spread | None:
     """Residual of run + seed over all runs that have two seeds or more; None if there are none.
 
-    values: by run and seed, on the scale of the analysis. Not every run needs every seed.
+    values: by run and seed, on the scale of the analysis, or with `log` before it. Not every run
+    needs every seed.
     """
     cells = [
-        (run, seed, value)
+        (run, seed, math.log(value) if log else value)
         for run, own in values.items()
         if len(own) > 1
         for seed, value in own.items()

@@ -183,7 +183,7 @@ class Comparison:
             return self._text(value, self.decimals + 1)
         if math.isnan(value):
             return UNKNOWN
-        sign = "+" if value > 0 else "−" if value < 0 else ""
+        sign = "" if round(value, 1) == 0 else "+" if value > 0 else "−"
         return f"{sign}{abs(value):,.1f}" + ("" if bare else " %")
 
     def _sides(self, values: tuple[float, float] | None) -> str:
