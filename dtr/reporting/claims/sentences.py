@@ -12,12 +12,22 @@ from dtr.reporting.claims.decisions import (
 )
 from dtr.reporting.claims.verdicts import NOT_RUN, ONE_SEED, Comparison
 
-WORDS = {"inception_score": "Inception score", "fid": "FID", "kid": "KID"}
+WORDS = {
+    "fid": "FID",
+    "fid, mean change": "On average, FID",
+    "inception_score": "the Inception score",
+    "ratio of FIDs": "the ratio of FIDs",
+}
 NOISE = 2.0  # standard deviations of retrained networks; below, one published seed may be luck
 
 
 def sentence(verdict: str, comparisons: Sequence[Comparison]) -> str:
     """What a claim's comparisons say together; the reason where there is no verdict."""
+    text = _said(verdict, comparisons)
+    return text[0].upper() + text[1:]
+
+
+def _said(verdict: str, comparisons: Sequence[Comparison]) -> str:
     if verdict == NOT_RUN:
         return _missing(comparisons)
     shown = telling(verdict, comparisons)
@@ -116,7 +126,9 @@ def _smaller(one: Comparison) -> str:
 
 def _inconclusive(one: Comparison) -> str:
     found = one.analysis
-    text = f"Not told apart: {_change(one)}. "
+    alone = one.effect.low > 0 or one.effect.high < 0
+    why = ", since several claims of this group are tested" if alone else ""
+    text = f"Not told apart{why}: {_change(one)}. "
     text += f"{found.seeds} seeds would have shown {_size(one, found.detectable)} or more"
     needed = found.seeds_for(one.expected) if one.expected else None
     if needed is not None:
