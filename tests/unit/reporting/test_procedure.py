@@ -48,12 +48,7 @@ def study(rng: np.random.Generator, levels: list[float], seeds: int) -> list[dic
 
 
 def spread_of(runs: list[dict[int, float]]) -> Spread:
-    return pooled_spread(
-        {
-            str(i): {seed: math.log(value) for seed, value in own.items()}
-            for i, own in enumerate(runs)
-        }
-    )
+    return pooled_spread({str(i): own for i, own in enumerate(runs)}, log=True)
 
 
 def verdicts(

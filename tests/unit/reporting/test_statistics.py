@@ -96,12 +96,7 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
         seeds = rng.normal(0, 0.3, 3)
         logs = np.array([1.0, 0.9, 0.7])[:, None] + seeds + rng.normal(0, 0.05, (3, 3))
         runs = {str(i): by_seed(*row) for i, row in enumerate(np.exp(logs))}
-        spread = pooled_spread(
-            {
-                run: {seed: math.log(value) for seed, value in own.items()}
-                for run, own in runs.items()
-            }
-        )
+        spread = pooled_spread(runs, log=True)
         found = paired_effect(runs["1"], runs["0"], spread=spread)
         covered += found.low < 100 * math.expm1(-0.1) < found.high
     low, high = stats.binom.interval(0.999, repetitions, 0.95)
@@ -162,6 +157,14 @@ def test_seeds_and_levels_of_runs_do_not_add_to_the_spread() -> None:
         for run, own in values.items()
     }
     assert pooled_spread(shifted).sd == pytest.approx(pooled_spread(values).sd)
+
+
+def test_a_spread_may_be_that_of_logarithms() -> None:
+    logs = {"a": by_seed(1.0, 2.0, 4.0), "b": by_seed(2.0, 4.0, 5.0)}
+    values = {
+        run: {seed: math.exp(value) for seed, value in own.items()} for run, own in logs.items()
+    }
+    assert pooled_spread(values, log=True).sd == pytest.approx(pooled_spread(logs).sd)
 
 
 @pytest.mark.parametrize(
