@@ -59,8 +59,8 @@ def test_a_refusal_is_one_line_and_exit_status_2():
         ('{"type": "cats"}', "'cats'"),
         ("not json", "invalid JSON"),
         (
-            '{"type": "mnist", "resolution": 8, "mirror": false, "num_test": 500}',
-            "resolution = 8: digits are 16, or 28 to 64 pixels wide",
+            '{"type": "mnist", "resolution": 9, "mirror": false, "num_test": 500}',
+            "resolution = 9: digits are 8, 16, or 28 to 64 pixels wide",
         ),
     ],
 )

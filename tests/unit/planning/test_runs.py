@@ -124,6 +124,13 @@ def test_seed_of_random_masks_redoes_the_random_runs_only(digits, scale):
     assert changed_runs(scale, after) == random
 
 
+def test_random_masks_are_drawn_from_the_seed_of_the_training(scale):
+    run = all_runs(scale)["ffhq256-b2-rtr"]
+    assert [routing_settings(scale, run, seed).seed for seed in (0, 1, 5)] == [0, 1, 5]
+    fixed = scale.model_copy(update={"routing": scale.routing.model_copy(update={"seed": 3})})
+    assert [routing_settings(fixed, run, seed).seed for seed in (0, 1, 5)] == [3, 3, 3]
+
+
 def test_no_routing_depends_on_no_routing_constant(scale):
     settings = routing_settings(scale, all_runs(scale)["ffhq256-b2-none"], 0)
     assert settings == Unrouted(type="none")
@@ -133,7 +140,7 @@ def test_no_routing_depends_on_no_routing_constant(scale):
     ("section", "values"),
     [
         ("training", {"learning_rate": 1.0e-3}),
-        ("training", {"batch_size": 32}),
+        ("training", {"batch_size": 48}),
         ("training", {"ema_decay": 0.98}),
         ("diffusion", {"schedule": "linear"}),
     ],
@@ -243,10 +250,13 @@ def test_a_row_is_a_run(digits):
     assert run == find_run(load_scale(digits | {"extra_runs": [OWN]}, source="test"), "mine")
 
 
-def test_a_slot_may_have_batches_of_its_own(whole):
-    runs = all_runs(whole)
+def test_a_slot_may_have_batches_of_its_own(grid):
+    own = grid["slots"]["pixel_class_conditional"] | {"batch_size": 20}
+    slots = grid["slots"] | {"pixel_class_conditional": own}
+    scale = load_scale(grid | {"slots": slots}, source="test")
+    runs = all_runs(scale)
     sizes = {
-        run: run_settings(whole, runs[run], 0).training.batch_size
+        run: run_settings(scale, runs[run], 0).training.batch_size
         for run in ("in64-adm-none", "in256-l2-none")
     }
-    assert sizes == {"in64-adm-none": 32, "in256-l2-none": 64}
+    assert sizes == {"in64-adm-none": 20, "in256-l2-none": grid["training"]["batch_size"]}

@@ -105,7 +105,7 @@ def test_the_page_builds_from_everything(scale: Scale) -> None:
     assert (now / "figures/figure2.png").is_file()
     assert {path.name for path in (now / "report").glob("*.png")} >= {
         "training.png",
-        "samples-in256-l2-none-step800.png",
+        "samples-in256-l2-none-step1000.png",
     }
 
 
@@ -248,7 +248,7 @@ def test_sheets_show_the_same_indices_two_of_each_class(scale: Scale, tmp_path: 
     assert sheet.labels == [str(digit) for digit in (*range(10), *range(10))]
     assert [strip.run for strip in sheet.strips] == ["in256-l2-none", "in256-l2-dtr-a4"]
     first, second = (
-        np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step800.png"))
+        np.asarray(Image.open(tmp_path / f"samples-{strip.run}-step1000.png"))
         for strip in sheet.strips
     )
     assert first.shape == (2 * 33 - 1, 10 * 33 - 1, 3)

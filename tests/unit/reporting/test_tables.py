@@ -122,7 +122,7 @@ def test_several_seeds_give_their_mean_and_range(digits: dict, tmp_path: Path) -
 def test_another_protocol_never_enters_a_column(scale: Scale) -> None:
     folder = model_folder(scale, RUN) / "metrics"
     folder.mkdir(parents=True)
-    record = metrics_record(scale, RUN, "class_conditional", 0, 800) | {"protocol_id": "other"}
+    record = metrics_record(scale, RUN, "class_conditional", 0, 1000) | {"protocol_id": "other"}
     (folder / "other.json").write_text(json.dumps(record), encoding="utf-8")
     assert cell_of(tables_of(scale)["table1"], RUN).status == "pending"
 
@@ -151,7 +151,8 @@ def test_a_training_that_goes_on_shows_how_far_it_is(scale: Scale) -> None:
     with exclusive(folder):
         append_log(folder, {"step": 430})
         cell = cell_of(tables_of(scale)["table1"], RUN)
-        assert (cell.status, cell.reason) == ("running", "training of seed 0 is at step 430 of 800")
+        said = "training of seed 0 is at step 430 of 1000"
+        assert (cell.status, cell.reason) == ("running", said)
         write_metrics(scale, RUN)
         assert cell_of(tables_of(scale)["table1"], RUN).status == "measured"
     assert cell_of(tables_of(scale)["table1"], "in256-l2-dtr-a4").status == "pending"
@@ -177,7 +178,7 @@ def test_a_record_of_other_settings_shows_as_outdated(scale: Scale) -> None:
 
 
 def test_a_missing_metric_is_pending_by_name(scale: Scale) -> None:
-    record = metrics_record(scale, RUN, "class_conditional", 0, 800)
+    record = metrics_record(scale, RUN, "class_conditional", 0, 1000)
     write_metrics(scale, RUN, metrics=record["metrics"][:1])
     table = tables_of(scale)["table1"]
     assert cell_of(table, RUN).status == "measured"

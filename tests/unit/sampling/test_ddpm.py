@@ -81,6 +81,16 @@ def test_the_seed_changes_every_image():
     assert ((first - second).abs().amax((1, 2, 3)) > 1e-3).all()
 
 
+def test_each_training_seed_has_noise_of_its_own():
+    options = {"first": 0, "count": 3, "batch_size": 3, "shape": SHAPE, "device": "cpu"}
+    images = [
+        sample_shard(Spy(), PROCESS, protocol(), training_seed=seed, title="toy", **options)[0]
+        for seed in (0, 1)
+    ]
+    assert torch.equal(images[0], draw(range(3))[0])  # as before there were others
+    assert ((images[0] - images[1]).abs().amax((1, 2, 3)) > 1e-3).all()
+
+
 def test_two_models_start_from_the_same_noise():
     spies = [Spy(), Spy()]
     draw([0, 1], spies[0])

@@ -60,3 +60,13 @@ def test_planted_damage_is_refused(prepared, damage, message):
 def test_a_split_that_cannot_be_fair_is_refused(num_test):
     with pytest.raises(Refusal, match=f"num_test = {num_test}"):
         stratified_split(np.arange(5000) % 10, num_test)
+
+
+def test_small_digits_are_means_of_squares() -> None:
+    large, labels = mnist_digits(32)
+    for side in (16, 8):
+        small, same = mnist_digits(side)
+        factor = 32 // side
+        squares = large.reshape(-1, side, factor, side, factor, 3).astype(float)
+        assert small.shape == (5000, side, side, 3) and (labels == same).all()
+        assert np.abs(small - squares.mean((2, 4))).max() <= 0.5
