@@ -185,7 +185,7 @@ def test_the_command_line_is_blamed_for_its_own_mistakes_only(digits, file):
         return str(refusal.value)
 
     assert blamed("seeds=0").startswith("--config: seeds = 0: ")
-    assert blamed("execution={accumulation: 3}").startswith("--config: training.batch_size = 64: ")
+    assert blamed("execution={accumulation: 3}").startswith("--config: training.batch_size = 32: ")
     digits["routing"]["beta"] = 2.0
     written(file.parent, yaml.safe_dump(digits))
     assert blamed("seeds=[1]").startswith(f"{file}: routing.beta = 2.0: ")

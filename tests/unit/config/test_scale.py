@@ -139,7 +139,7 @@ def test_a_value_out_of_range_is_refused(digits, where, value):
             12,
             "12: not divisible by weighting.ant_uw.clusters (8)",
         ),
-        ("execution.accumulation", 3, "64: not divisible by execution.accumulation (3)"),
+        ("execution.accumulation", 3, "32: not divisible by execution.accumulation (3)"),
     ],
 )
 def test_a_batch_that_cannot_be_cut_is_refused(digits, where, value, line):

@@ -50,7 +50,7 @@ def test_models_shared_by_tables_are_measured_once(whole):
     for target in ("table1", "table4", "table5", "table6"):
         assert set(shared) <= {one.name for one in evaluations_for(whole, target)}
         assert set(evaluations_for(whole, target)) <= set(found)
-    final = [one for one in found if one.name == shared[0] and one.step == 800]
+    final = [one for one in found if one.name == shared[0] and one.step == 1000]
     assert len(final) == len(whole.evaluation.guidance_sweep)
 
 

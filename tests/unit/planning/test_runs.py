@@ -251,7 +251,7 @@ def test_a_row_is_a_run(digits):
 
 
 def test_a_slot_may_have_batches_of_its_own(grid):
-    own = grid["slots"]["pixel_class_conditional"] | {"batch_size": 20}
+    own = grid["slots"]["pixel_class_conditional"] | {"batch_size": 24}
     slots = grid["slots"] | {"pixel_class_conditional": own}
     scale = load_scale(grid | {"slots": slots}, source="test")
     runs = all_runs(scale)
@@ -259,4 +259,4 @@ def test_a_slot_may_have_batches_of_its_own(grid):
         run: run_settings(scale, runs[run], 0).training.batch_size
         for run in ("in64-adm-none", "in256-l2-none")
     }
-    assert sizes == {"in64-adm-none": 20, "in256-l2-none": grid["training"]["batch_size"]}
+    assert sizes == {"in64-adm-none": 24, "in256-l2-none": grid["training"]["batch_size"]}

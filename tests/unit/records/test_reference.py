@@ -159,7 +159,7 @@ def test_the_verbs(results, tmp_path, capsys, monkeypatch):
     assert " identical; see " in said and "differs" not in said
     write_metrics(results, RUN, fid=99.0)
     assert main(["compare", "--settings", settings, "--reference", folder]) == 0
-    assert f"differs: {RUN} step 800 fid@digits-cnn" in capsys.readouterr().out
+    assert f"differs: {RUN} step 1000 fid@digits-cnn" in capsys.readouterr().out
     monkeypatch.setattr("dtr.commands.report.FROM_REFERENCE", str(tmp_path / "page"))
     assert main(["report", "--reference", folder]) == 0
     assert (tmp_path / "page/report/index.html").is_file()

@@ -28,7 +28,7 @@ def test_a_record_becomes_one_row_per_metric(scale: Scale) -> None:
     write_metrics(scale, RUN, fid=2.5)
     rows = Records(scale).frame.query("metric == 'fid@digits-cnn'").to_dict("records")
     assert len(rows) == 1
-    wanted = {"run": RUN, "slot": "class_conditional", "seed": 0, "step": 800, "value": 2.5}
+    wanted = {"run": RUN, "slot": "class_conditional", "seed": 0, "step": 1000, "value": 2.5}
     assert wanted.items() <= rows[0].items()
     assert (rows[0]["n"], rows[0]["status"], rows[0]["direction"]) == (2000, "ok", "lower")
 
@@ -66,7 +66,7 @@ def test_a_damaged_record_is_a_row_that_says_so(scale: Scale, damage, said: str)
     write_metrics(scale, "in256-l2-dtr-a4")
     records = Records(scale)
     (name,) = records.broken
-    assert name.startswith(f"runs/{RUN}/seed0/step800/metrics/") and said in records.broken[name]
+    assert name.startswith(f"runs/{RUN}/seed0/step1000/metrics/") and said in records.broken[name]
     assert "\n" not in records.broken[name]
     assert set(records.frame.query("status == 'broken'")["run"]) == {RUN}
     assert set(records.frame.query("status == 'ok'")["run"]) == {"in256-l2-dtr-a4"}
@@ -94,15 +94,15 @@ def test_the_longest_training_of_each_seed_is_the_final_one(scale: Scale) -> Non
         (folder / "train.json").write_text(json.dumps(record), encoding="utf-8")
     records = Records(scale)
     assert len(records.trainings) == 3
-    assert [record.step for record in records.final_trainings()] == [800]
+    assert [record.step for record in records.final_trainings()] == [1000]
 
 
 def test_a_model_of_other_settings_is_outdated(scale: Scale) -> None:
     settings = json.loads(write_training(scale, RUN).read_text(encoding="utf-8"))["settings"]
-    assert Records(scale).outdated(RUN, 0, 800) is None
+    assert Records(scale).outdated(RUN, 0, 1000) is None
     settings["training"]["learning_rate"] = 0.5
     write_training(scale, RUN, settings=settings)
-    said = Records(scale).outdated(RUN, 0, 800)
+    said = Records(scale).outdated(RUN, 0, 1000)
     assert said == "trained with training.learning_rate = 0.5, now 0.003"
 
 
