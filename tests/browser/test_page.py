@@ -184,5 +184,5 @@ def test_dark_follows_the_system_and_keeps_contrast(browser, page: str) -> None:
 def test_hovering_a_measured_cell_tells_what_stands_behind_it(browser, page: str) -> None:
     show(browser, page)
     cell = browser.find_element("css selector", "#table1 td.measured")
-    for word in ("fid@digits-cnn", "n = 2,000", "seed 0", "interval", "protocol n2000-"):
+    for word in ("fid@digits-cnn", "n = 1,000", "seed 0", "interval", "protocol n1000-"):
         assert word in cell.get_attribute("title")

@@ -77,21 +77,21 @@ def test_convergence_is_measured_on_the_way_with_fewer_samples(grid):
     curve = [one for one in evaluations_for(scale, "figure5") if one.name == "in256-l2-none"]
     steps = training_steps(scale, all_runs(scale)["in256-l2-none"])
     assert [one.step for one in curve] == [steps // 2, steps]
-    assert {one.protocol.n_samples for one in curve} == {1500}
+    assert {one.protocol.n_samples for one in curve} == {500}
     assert milestones(scale, all_runs(scale)["in256-l2-rtr"])[-1:] == [steps]
 
 
 def test_the_ffhq_half_of_table_2_has_the_papers_fewer_samples(grid):
-    grid["evaluation"]["n_samples_reduced"] = 1500
+    grid["evaluation"]["n_samples_reduced"] = 500
     scale = with_targets(grid, "table1", "table2")
-    assert panel_protocol(scale, "table2_ffhq", "unconditional").n_samples == 1500
-    assert panel_protocol(scale, "table1", "unconditional").n_samples == 2000
+    assert panel_protocol(scale, "table2_ffhq", "unconditional").n_samples == 500
+    assert panel_protocol(scale, "table1", "unconditional").n_samples == 1000
     counts = {}
     for one in evaluations(scale):
         counts.setdefault(one.name, set()).add(one.protocol.n_samples)
-    assert counts["ffhq256-b2-none"] == {1500, 2000}
-    assert counts["ffhq256-b2-none-p2"] == {1500}
-    assert counts["ffhq256-b2-rtr"] == {2000}
+    assert counts["ffhq256-b2-none"] == {500, 1000}
+    assert counts["ffhq256-b2-none-p2"] == {500}
+    assert counts["ffhq256-b2-rtr"] == {1000}
 
 
 def test_experts_are_measured_together(whole):

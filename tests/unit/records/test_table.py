@@ -30,7 +30,7 @@ def test_a_record_becomes_one_row_per_metric(scale: Scale) -> None:
     assert len(rows) == 1
     wanted = {"run": RUN, "slot": "class_conditional", "seed": 0, "step": 1000, "value": 2.5}
     assert wanted.items() <= rows[0].items()
-    assert (rows[0]["n"], rows[0]["status"], rows[0]["direction"]) == (2000, "ok", "lower")
+    assert (rows[0]["n"], rows[0]["status"], rows[0]["direction"]) == (1000, "ok", "lower")
 
 
 def test_controls_have_a_slot_but_no_model(scale: Scale) -> None:

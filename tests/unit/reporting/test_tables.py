@@ -104,7 +104,7 @@ def test_a_measured_cell_carries_value_interval_n_seed_and_protocol(scale: Scale
     for name in ("table1", "table2", "table4", "table5", "table6"):  # one run, many tables
         cell = cell_of(tables[name], RUN)
         assert (cell.value, cell.low, cell.high) == (4.0, 3.8, 4.2), name
-        assert (cell.n, cell.seeds, cell.measured_as) == (2000, (0,), "fid@digits-cnn")
+        assert (cell.n, cell.seeds, cell.measured_as) == (1000, (0,), "fid@digits-cnn")
         assert cell.protocol_id in cell.details and "bootstrap" in cell.details
     assert plain_text(cell) == "12.59 / 4.00 [3.80, 4.20]"
 
@@ -368,7 +368,7 @@ def test_all_formats_tell_the_same(scale: Scale, tmp_path: Path) -> None:
     cells = [cell for row in table.rows for cell in row.cells if cell.status]
     assert len(lines) == len(cells)
     value = next(line for line in lines if (line["run"], line["metric"]) == (RUN, "fid"))
-    assert (value["paper"], value["value"], value["n"]) == ("12.59", "4.2", "2000")
+    assert (value["paper"], value["value"], value["n"]) == ("12.59", "4.2", "1000")
     markdown, latex = to_markdown(table), to_latex(table)
     assert "16.18 / 3.90 [3.70, 4.09]" in markdown and "**8.90** / 4.40 [4.18, 4.62]" in markdown
     assert "16.18 / 3.90 [3.70, 4.09]" in latex and r"\textbf{8.90} / 4.40" in latex
