@@ -72,7 +72,7 @@ def test_the_guidance_sweep_is_measured_at_the_end_of_the_training(whole):
 
 
 def test_convergence_is_measured_on_the_way_with_fewer_samples(grid):
-    grid["evaluation"] |= {"n_samples_reduced": 1500, "convergence": [0.5, 1.0]}
+    grid["evaluation"] |= {"n_samples_reduced": 500, "convergence": [0.5, 1.0]}
     scale = with_targets(grid, "figure5")
     curve = [one for one in evaluations_for(scale, "figure5") if one.name == "in256-l2-none"]
     steps = training_steps(scale, all_runs(scale)["in256-l2-none"])
