@@ -58,13 +58,13 @@ def jobs_behind(known: Mapping[str, Job], wanted: Iterable[str]) -> dict[str, Jo
     return found
 
 
-def remaining(jobs: Mapping[str, Job], wanted: Iterable[str]) -> set[str]:
-    """Which of `jobs` are still to be done for `wanted`, by the files that exist.
+def remaining(jobs: Mapping[str, Job], wanted: Iterable[str], *, there: set[str]) -> set[str]:
+    """Which of `jobs` are still to be done for `wanted`, given those whose outputs are there.
 
     As for Snakemake: what is missing is made only if somebody needs it, and what is made again has
     everything after it made again. Changed settings, which it notices too, are not looked at.
     """
-    missing = {key for key, job in jobs.items() if not job.there()}
+    missing = jobs.keys() - there
     after: dict[str, list[str]] = {}
     for key, job in jobs.items():
         for need in job.needs:
