@@ -52,8 +52,10 @@ class Forecast:
 
     scale: str
     results: str
+    device: str
     tflops: float
     recorded_in: list[str]
+    passed_over: int  # recorded trainings of other settings
     targets: list[Part]
     union: Part
 
@@ -85,8 +87,10 @@ def forecast(scale: Scale, targets: Sequence[str], *, tflops: float) -> Forecast
     return Forecast(
         scale.scale,
         scale.results,
+        scale.execution.device,
         tflops,
         list(map(str, timed.folders)),
+        timed.passed_over,
         [_part(name, known, [file], there, costs) for name, file in files.items()],
         _part(TOGETHER if targets else EVERYTHING, known, union, there, costs),
     )

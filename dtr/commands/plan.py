@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from dtr.commands import options
@@ -17,6 +18,7 @@ COUNTED = ("train", "sample")  # the stages whose operations and hours are known
 JOBS = ("jobs", "there", "to do")
 HOURS = ("hours", "hours to do")
 TITLES = ("", "runs", "trained", *JOBS, "train FLOP", "sample FLOP", *HOURS, "disk")
+WIDTH = 100  # of a line of notes
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -34,13 +36,14 @@ def plan(args: argparse.Namespace) -> None:
 def as_text(found: "Forecast") -> str:
     """The forecast as aligned tables, with what its numbers mean."""
     union = found.union
+    parts = found.targets if len(found.targets) == 1 else [*found.targets, union]
     stages = [
         (stage, *_jobs(amount), *(_hours(amount) if stage in COUNTED else ("", "")))
         for stage, amount in union.stages.items()
     ]
     blocks = [
         [f"The {found.scale} scale, results in {found.results}:"],
-        _aligned([TITLES, *map(_row, (*found.targets, union))]),
+        _aligned([TITLES, *map(_row, parts)]),
         _notes(found),
         _aligned([(f"jobs of {union.name}", *JOBS, *HOURS), *stages]),
         _aligned([(f"disk of {union.name}", ""), *_disk(union)]),
@@ -62,35 +65,42 @@ def _row(part: "Part") -> tuple[str, ...]:
 
 
 def _notes(found: "Forecast") -> list[str]:
-    union = found.union
-    training = union.stages.get("train")
-    lines = [
-        "trained: a run with one seed.  there: the files of a job exist.  to do: by the files that",
-        "exist; Snakemake also sees changed settings (snakemake -n).",
-        "FLOP: 2 per multiply-add of a run's network; a training step is 3 forward passes, a guided",
-        "sampling step 2.  Not counted: autoencoders, extractors, decoding, measuring.",
-        "disk: the large files, where the settings say how many there are.",
+    """What the numbers mean, in lines that fit a terminal."""
+    notes = [
+        "trained: runs times seeds. there: all files of a job exist. to do: by the files that "
+        "exist; changed settings are not looked at here, snakemake -n does.",
+        "FLOP: 2 per multiply-add of a run's network; a training step is 3 forward passes, a step "
+        "of guided sampling 2. Not counted: autoencoders, extractors, decoding, measuring.",
+        f"hours: of these jobs one after the other, {_source(found)}.",
+        "disk: the large files; a question mark where the settings do not say how many there are.",
     ]
     if len(found.targets) > 1:
-        alone = sum(part.total.hours for part in found.targets)
         operations = sum(part.total.operations for part in found.targets)
-        lines.append(
-            f"Alone, each with all it needs, these take {operations:.3g} FLOP and {_number(alone)} "
-            f"hours; what they share is done once: {union.total.operations:.3g} FLOP and "
-            f"{_number(union.total.hours)} hours."
+        hours = sum(part.total.hours for part in found.targets)
+        shared = found.union.total
+        notes.append(
+            f"The rows add up to {operations:.3g} FLOP and {_number(hours)} hours; what they share "
+            f"is done once, which leaves {shared.operations:.3g} FLOP and {_number(shared.hours)} "
+            f"hours for {found.union.name}."
         )
-    rest = f"at {found.tflops:g} TFLOP/s"
-    if training is not None and training.recorded:
-        folders = " and ".join(found.recorded_in)
-        drawn = union.stages["sample"].recorded if "sample" in union.stages else 0
-        lines.append(
-            f"hours, one job after the other: as recorded in {folders} for {training.recorded} of "
-            f"{training.jobs} training and {drawn} sampling jobs; other samples of these models at "
-            f"the speed of their training; the rest {rest}."
-        )
-    else:
-        lines.append(f"hours, one job after the other: {rest}; no training of these is recorded.")
-    return lines
+    return [line for note in notes for line in wrap(note, WIDTH, subsequent_indent="  ")]
+
+
+def _source(found: "Forecast") -> str:
+    """Where the hours come from."""
+    trained, drawn = (found.union.stages.get(stage) for stage in COUNTED)
+    speed = f"at {found.tflops:g} TFLOP/s"
+    if found.device == "cpu":
+        speed += " (the scale's device is cpu, which is far slower)"
+    if trained is None or not trained.recorded:
+        others = f", but {found.passed_over} of other settings" if found.passed_over else ""
+        return f"{speed}; no training of these runs is recorded{others}"
+    samplings = f" and {drawn.recorded} of {drawn.jobs} sampling" if drawn is not None else ""
+    return (
+        f"as recorded in {' and '.join(found.recorded_in)} for {trained.recorded} of "
+        f"{trained.jobs} training{samplings} jobs; other samples of a recorded run at the speed of "
+        f"its training, the rest {speed}"
+    )
 
 
 def _disk(part: "Part") -> list[tuple[str, str]]:
@@ -111,6 +121,8 @@ def _hours(amount: "Amount") -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
+    if 0 < value < 0.01:
+        return "<0.01"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

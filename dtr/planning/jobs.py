@@ -47,15 +47,15 @@ def catalogue(scale: Scale) -> dict[str, Job]:
 
 
 def jobs_behind(known: Mapping[str, Job], wanted: Iterable[str]) -> dict[str, Job]:
-    """The jobs that make the files `wanted` out of nothing, each once."""
-    found: dict[str, Job] = {}
+    """The jobs that make the files `wanted` out of nothing, each once, as `known` orders them."""
+    found: set[str] = set()
     queue = list(wanted)
     while queue:
         key = queue.pop()
         if key not in found:
-            found[key] = known[key]
+            found.add(key)
             queue.extend(known[key].needs)
-    return found
+    return {key: job for key, job in known.items() if key in found}
 
 
 def remaining(jobs: Mapping[str, Job], wanted: Iterable[str], *, there: set[str]) -> set[str]:

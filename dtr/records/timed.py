@@ -14,11 +14,13 @@ from dtr.records.table import Records
 class Timed:
     """Seconds by the records of the results folder and, where these are silent, the reference's.
 
-    `folders` are those whose times are used. Times of another seed stand for a seed without any.
+    `folders` are those whose times are used, `passed_over` counts trainings of other settings.
+    Times of another seed stand for a seed without any.
     """
 
     def __init__(self, scale: Scale) -> None:
         self.folders: list[Path] = []
+        self.passed_over = 0
         self._steps: dict[Hashable, dict[int, float]] = {}
         self._images: dict[Hashable, dict[int, float]] = {}
         for folder in dict.fromkeys((Path(scale.results), KEPT / scale.scale)):
@@ -38,8 +40,9 @@ class Timed:
         steps: dict[Hashable, dict[int, float]] = {}
         images: dict[Hashable, dict[int, float]] = {}
         for one in records.final_trainings():
-            timed = one.status == "ok" and math.isfinite(one.wall_seconds)
-            if timed and records.outdated(one.run, one.seed, one.step) is None:
+            if records.outdated(one.run, one.seed, one.step) is not None:
+                self.passed_over += 1
+            elif one.status == "ok" and math.isfinite(one.wall_seconds):
                 steps.setdefault(one.run, {})[one.seed] = one.wall_seconds / one.step
         for one in records.metrics.values():
             drawn = one.protocol.get("n_samples")
