@@ -1,7 +1,6 @@
 """The cost of a scale: by hand for one training, shared between targets, at the paper's sizes."""
 
 import pytest
-from synthetic_results import write_metrics, write_training
 
 from dtr.analysis import cost
 from dtr.analysis.cost import Costs
@@ -16,6 +15,7 @@ from dtr.planning.runs import all_runs
 from dtr.records import timed
 from dtr.records.timed import Timed
 from dtr.training.checkpoint import KEPT
+from tests.synthetic_results import write_metrics, write_training
 
 RUN, GUIDED = "ffhq256-b2-none", "in256-l2-none"
 STEPS, BATCH, IMAGES, SAMPLING_STEPS = 2000, 32, 2000, 16  # of RUN in digits.yaml
