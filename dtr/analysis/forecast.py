@@ -83,7 +83,10 @@ def forecast(scale: Scale, targets: Sequence[str], *, tflops: float) -> Forecast
     costs = Costs(scale, timed, tflops * 1e12)
     names = list(dict.fromkeys(targets or scale.targets))
     files = {name: file_of(scale, name) for name in names}
-    union = list(files.values()) if targets else [Places(scale.results).page()]
+    if targets:
+        together, union = TOGETHER if len(names) > 1 else names[0], list(files.values())
+    else:
+        together, union = EVERYTHING, [Places(scale.results).page()]
     return Forecast(
         scale.scale,
         scale.results,
@@ -92,7 +95,7 @@ def forecast(scale: Scale, targets: Sequence[str], *, tflops: float) -> Forecast
         list(map(str, timed.folders)),
         timed.passed_over,
         [_part(name, known, [file], there, costs) for name, file in files.items()],
-        _part(TOGETHER if targets else EVERYTHING, known, union, there, costs),
+        _part(together, known, union, there, costs),
     )
 
 

@@ -36,7 +36,8 @@ def plan(args: argparse.Namespace) -> None:
 def as_text(found: "Forecast") -> str:
     """The forecast as aligned tables, with what its numbers mean."""
     union = found.union
-    parts = found.targets if len(found.targets) == 1 else [*found.targets, union]
+    alone = [part.name for part in found.targets] == [union.name]
+    parts = [union] if alone else [*found.targets, union]
     stages = [
         (stage, *_jobs(amount), *(_hours(amount) if stage in COUNTED else ("", "")))
         for stage, amount in union.stages.items()

@@ -28,6 +28,8 @@ def test_it_prints_a_row_per_target(file, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     (row,) = (line.split() for line in lines if line.startswith("table1"))
     assert row[1:6] == ["6", "6", "32", "0", "32"]
+    (row,) = (line.split() for line in lines if line.startswith("everything"))
+    assert row[1:6] == ["6", "6", "34", "0", "34"]  # the claims and the page
     assert any(line.startswith("train ") for line in lines)
     assert "at 400 TFLOP/s" in "\n".join(lines)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
@@ -42,6 +44,13 @@ def test_the_same_for_machines(file, capsys):
     assert found["union"]["stages"]["train"]["jobs"] == 14  # 6 x 2, and two untrained
     seconds = target["total"]["hours"] * 3600
     assert seconds == pytest.approx(target["total"]["operations"] / 2e12)
+
+
+def test_one_target_is_one_row(file, capsys):
+    assert main(asked(file, "--targets", "table1")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:5] if line] == ["runs", "table1"]
+    assert "jobs of table1" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
