@@ -36,6 +36,11 @@ class SourceSettings(PartSettings):
     mirror: bool  # whether a mirrored image is still a valid one (not so for digits)
     num_test: Count  # images kept out of training, of digits the same number of each class
 
+    @property
+    def expected_images(self) -> int | None:
+        """Images in all, None where only preparing them tells."""
+        return getattr(self, "count", None)
+
 
 class TextEncoderSettings(PartSettings):
     """What every frozen text encoder says: the shape of an encoded caption."""

@@ -131,6 +131,8 @@ def test_a_changed_weight_file_is_refused(tmp_path):
         ("cka", "seed", "-1"),
         ("throughput", "pairs", "1"),
         ("throughput", "seconds", "inf"),
+        ("plan", "tflops", "0"),
+        ("plan", "tflops", "nan"),
         ("import-checkpoint", "step", "1.5"),
         ("import-checkpoint", "seed", "x"),
     ],

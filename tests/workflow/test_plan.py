@@ -7,8 +7,11 @@ from collections import Counter
 
 import pytest
 
+from dtr.config.scale import Scale
 from dtr.experiments import RUNS
 from dtr.planning.evaluations import evaluations
+from dtr.planning.jobs import Job, catalogue, jobs_behind
+from dtr.planning.places import Places
 from dtr.planning.runs import milestones
 from dtr.support.files import read_json
 
@@ -42,15 +45,25 @@ def test_the_default_scale_trains_every_run_of_the_paper(project, whole):
         "verdicts": 1,
         "page": 1,
     }
+    own = {(job.stage, job.key) for job in behind([Places("results/digits").page()], whole)}
+    assert own == set(jobs)
 
 
-def test_one_table_can_be_asked_for(project):
+def behind(wanted: list[str], scale: Scale) -> list[Job]:
+    """The jobs behind `wanted` as `python -m dtr plan` counts them."""
+    named = scale.model_copy(update={"results": "results/digits"})
+    return list(jobs_behind(catalogue(named), wanted).values())
+
+
+def test_one_table_can_be_asked_for(project, whole):
     jobs = project.planned("table8")
     trained = {out.split("/")[3] for rule, out in jobs if rule == "train"}
     methods = ("none", "maxroaming", "ercdt8", "cdtr8", "dtr-a4")
     assert trained == {f"ffhq256-b2-{method}" for method in methods}
     assert [out for rule, out in jobs if rule == "table"] == ["results/digits/tables/table8.csv"]
     assert not {"page", "verdicts", "figure", "throughput"} & {rule for rule, _ in jobs}
+    own = {(job.stage, job.key) for job in behind(["results/digits/tables/table8.csv"], whole)}
+    assert own == {(rule, out) for rule, out in jobs if rule != "table8"}
 
 
 ASKED = ("table5", "figure3", "claims", "samples", "all")

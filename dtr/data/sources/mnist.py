@@ -20,6 +20,10 @@ class MnistSettings(SourceSettings):
 
     type: Literal["mnist"]
 
+    @property
+    def expected_images(self) -> int:
+        return DIGITS
+
 
 def digits(settings: MnistSettings) -> tuple[np.ndarray, "pd.DataFrame"]:
     """Images uint8 [5000, R, R, 3] and their index with path, label and split."""
