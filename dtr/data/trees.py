@@ -64,8 +64,9 @@ def open_tree(path: str) -> Tree:
 
 def told(others: Counter[str]) -> str:
     """How many files were left out, the most frequent suffixes by name; empty if none were."""
-    parts = [f"{count} {suffix}" for suffix, count in others.most_common(5)]
-    if rest := others.total() - sum(count for _, count in others.most_common(5)):
+    ordered = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count} {suffix}" for suffix, count in ordered[:5]]
+    if rest := sum(count for _, count in ordered[5:]):
         parts.append(f"{rest} of other kinds")
     return ", ".join(parts)
 

@@ -51,7 +51,11 @@ def folders(settings: FoldersSettings) -> ReadableImages:
         remarks.append(
             f"warning: {settings.path}: {len(tree.names)} images, expected {settings.expected}"
         )
-    facts = {"found": len(tree.names), "others": dict(tree.others), "classes": kinds}
+    facts = {
+        "found": len(tree.names),
+        "others": dict(sorted(tree.others.items())),
+        "classes": kinds,
+    }
     return FolderImages(settings, tree, labels, remarks, facts)
 
 

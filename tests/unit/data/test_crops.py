@@ -47,7 +47,7 @@ def test_the_crop_is_adms(size, side):
 
 
 def test_a_halving_is_the_mean_of_two_by_two():
-    """Columns first, then rows, each rounded half up to 8 bits; bicubic to the same size is none."""
+    """Columns first, then rows, each rounded half up; bicubic to the same size is none."""
     pixels = noise(16, 16)
     columns = (pixels[:, ::2].astype(int) + pixels[:, 1::2] + 1) // 2
     squares = (columns[::2] + columns[1::2] + 1) // 2
@@ -91,7 +91,10 @@ MODES = {
     # 51 of 255 is a fifth: a fifth of the colour on four fifths of white.
     "faint": (saved(Image.new("RGBA", (5, 5), (0, 100, 200, 51))), (204, 224, 244)),
     "faint grey": (saved(Image.new("LA", (5, 5), (100, 51))), (224, 224, 224)),
-    "a transparent colour": (saved(Image.new("RGB", (5, 5), "red"), transparency=(255, 0, 0)), WHITE),
+    "a transparent colour": (
+        saved(Image.new("RGB", (5, 5), "red"), transparency=(255, 0, 0)),
+        WHITE,
+    ),
     "no ink": (saved(Image.new("CMYK", (5, 5), (0, 0, 0, 0)), "TIFF"), WHITE),
     "cyan": (saved(Image.new("CMYK", (5, 5), (255, 0, 0, 0)), "TIFF"), (0, 255, 255)),
     "black ink": (saved(Image.new("CMYK", (5, 5), (0, 0, 0, 255)), "JPEG"), (0, 0, 0)),
