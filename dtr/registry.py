@@ -75,6 +75,9 @@ BUILT_IN: dict[Family, dict[str, Part]] = {
     "source": {
         "mnist": Part("dtr.data.sources.mnist:digits", "dtr.data.sources.mnist:MnistSettings"),
         "scenes": Part("dtr.data.sources.scenes:scenes", "dtr.data.sources.scenes:ScenesSettings"),
+        "folders": Part(
+            "dtr.data.sources.folders:folders", "dtr.data.sources.folders:FoldersSettings"
+        ),
     },
     "autoencoder": {
         "train": Part("dtr.assets.autoencoder:small_kl", f"{_STAGES}:AutoencoderSettings"),

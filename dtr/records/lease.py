@@ -96,7 +96,7 @@ def _ended(folder: Path, now: float) -> dict[Path, str]:
             ended[path] = f"{who}: it was killed"
         else:
             raise Busy(
-                f"{folder}: another process is training here ({who}, heartbeat {max(age, 0):.0f} s "
+                f"{folder}: another process is working here ({who}, heartbeat {max(age, 0):.0f} s "
                 "ago); wait for it or stop it"
             )
     return ended

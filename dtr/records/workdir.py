@@ -49,7 +49,7 @@ def _locked(lock: IO[str], folder: Path) -> bool:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Busy(
-                    f"{folder}: another process is training here; wait for it or stop it"
+                    f"{folder}: another process is working here; wait for it or stop it"
                 ) from None
         except OSError as error:
             _accept_no_locks(error)

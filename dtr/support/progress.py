@@ -12,8 +12,10 @@ PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 class Progress:
     """Counts steps of one task; use as a context manager and call `advance` once per step."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0, shown: bool = True) -> None:
-        self.title, self.total, self.done = title, total, done
+    def __init__(
+        self, title: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "step"
+    ) -> None:
+        self.title, self.total, self.done, self.unit = title, total, done, unit
         self._start = self.done
         self._shown = shown
         self._begun = self._said = time.monotonic()
@@ -23,7 +25,11 @@ class Progress:
     def __enter__(self) -> Self:
         if self._shown and sys.stderr.isatty():
             self._bar = tqdm(
-                total=self.total, initial=self.done, desc=self.title, unit="step", mininterval=0.5
+                total=self.total,
+                initial=self.done,
+                desc=self.title,
+                unit=self.unit,
+                mininterval=0.5,
             )
         return self
 
@@ -58,7 +64,7 @@ class Progress:
             shown = "".join(f", {name} {value:.4g}" for name, value in self._values.items())
             remaining = (self.total - self.done) / self.rate
             print(
-                f"{self.title}: {self.done}/{self.total}, {self.rate:.3g} steps/s, "
+                f"{self.title}: {self.done}/{self.total}, {self.rate:.3g} {self.unit}s/s, "
                 f"{remaining:.0f} s left{shown}",
                 file=sys.stderr,
                 flush=True,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dtr.assets.autoencoder import decode, encode, load_autoencoder, train_autoencoder
 from dtr.assets.extractor import extract, load_extractor, train_extractor
@@ -22,6 +23,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "source": {
         "mnist": {"resolution": 16, "mirror": False, "num_test": 500},
         "scenes": {"resolution": 32, "mirror": False, "num_test": 5, "count": 20, "seed": 0},
+        "folders": {"resolution": 16, "mirror": True, "num_test": 7, "path": "pictures"},
     },
     "autoencoder": {
         "train": FITTED
@@ -57,7 +59,11 @@ def test_every_part_of_ours_has_an_example():
 
 
 @pytest.mark.parametrize("name", known_names("source"))
-def test_a_source_is_prepared_and_always_the_same(name, tmp_path):
+def test_a_source_is_prepared_and_always_the_same(name, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"pictures/{number}.png")
     settings = trial("source", name)
     hashes = []
     for folder in (tmp_path / "first", tmp_path / "second"):

@@ -1,4 +1,4 @@
-"""What docs/own-method.md shows works as it stands there."""
+"""What docs/own-method.md and docs/own-images.md show works as it stands there."""
 
 import argparse
 import re
@@ -11,11 +11,13 @@ from PIL import Image
 
 from dtr.commands.trying import add_verbs
 from dtr.config.checks import load_scale
+from dtr.config.reading import merged
 from dtr.config.resolve import run_settings
 from dtr.data.datasets import ImageDataset, prepare_dataset
+from dtr.data.trees import SUFFIXES
 from dtr.diffusion import Diffusion
 from dtr.planning.runs import all_runs
-from dtr.registry import settings_of
+from dtr.registry import settings_model, settings_of
 from dtr.routing import build_masks
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
@@ -112,3 +114,15 @@ def test_the_source(project, blocks, tmp_path):
     dataset = ImageDataset.open(tmp_path / "data/manifest.json")
     assert dataset.images.shape == (6, 16, 16, 3)
     assert [len(dataset.positions(split)) for split in ("train", "test")] == [4, 2]
+
+
+def test_the_scale_of_own_images(root, grid):
+    text = (root / "docs/own-images.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        scale = load_scale(merged(grid, yaml.safe_load(code)), source="photos.yaml")
+        assert "folders" in {source.type for source in scale.datasets.values()}
+    fields = settings_model("source", "folders").model_fields
+    for name in fields.keys() - {"type"}:
+        assert f"| `{name}` |" in text
+    for suffix in SUFFIXES:
+        assert suffix in text
