@@ -60,7 +60,7 @@ class BestOf(Settings):
         for name in sorted(self.others, key=lambda name: name == self._rival(evidence)):
             settle(comparison, {self.best: evidence[self.best], name: evidence[name]})
             verdicts.append(comparison.verdict)
-        comparison.verdict = combine(verdicts)
+        comparison.verdict, comparison.support = combine(verdicts), None  # not the last duel's
 
     def _select(
         self, comparison: Comparison, evidence: dict[str, Evidence], evaluator, own: Protocol
