@@ -30,6 +30,8 @@ NOTHING = "Nothing has been measured yet"
 def answer(results: Sequence[ClaimResult]) -> str:
     """One sentence on whether routing helps, over all datasets together."""
     main = next(one for one in results if one.claim.id == MAIN)
+    if main.verdict == UNTESTABLE:
+        return main.sentence
     if main.verdict != NOT_RUN:
         shown = main.comparisons[0]
         return f"{ANSWERS[main.verdict]}. {_numbers(shown)}"

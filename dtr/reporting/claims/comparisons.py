@@ -87,7 +87,7 @@ class SameParameters(Settings):
             comparison.interval = "counted"
             same = comparison.here[0] == comparison.here[1]
             comparison.verdict = REPRODUCED if same else CONTRADICTED
-            comparison.support = None  # nothing was estimated
+            comparison.support = comparison.analysis = None  # nothing was estimated
         yield comparison
 
 

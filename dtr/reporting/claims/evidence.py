@@ -27,6 +27,7 @@ class Evaluator:
     def __init__(self, records: Records) -> None:
         self.records, self.scale = records, records.scale
         self.absences = Absences(records)
+        self.selections = 1  # of the best among several, that share their group's error
         self._spreads: dict[tuple[frozenset[str], str, str], Spread | None] = {}
         frame = records.frame
         good = frame[(frame["kind"] == "metrics") & (frame["status"] == "ok")]

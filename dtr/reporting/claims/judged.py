@@ -164,16 +164,13 @@ def build_claims(scale: Scale, records: Records) -> list[ClaimResult]:
         raise Refusal(f"scale = {scale.scale!r}: the records are of another scale")
     if unknown := scale.untestable.keys() - {claim.id for claim in load_claims()}:
         raise Refusal(f"untestable.{min(unknown)}: no such claim in {SOURCE.name}")
-    evaluator = Evaluator(records)
-    results = [
-        ClaimResult(
-            scale.scale,
-            claim,
-            [one for part in claim.parts for one in part.carry_out(evaluator)],
-            scale.untestable.get(claim.id, ""),
-        )
-        for claim in load_claims()
-    ]
+    evaluator, results = Evaluator(records), []
+    selections = Counter(claim.group for claim in load_claims() for _ in claim.best_of)
+    for claim in load_claims():
+        evaluator.selections = max(1, selections[claim.group])
+        carried_out = [one for part in claim.parts for one in part.carry_out(evaluator)]
+        unfair = scale.untestable.get(claim.id, "")
+        results.append(ClaimResult(scale.scale, claim, carried_out, unfair))
     for _, own in grouped(results):
         _conclude(own)
     return results

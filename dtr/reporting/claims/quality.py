@@ -167,7 +167,7 @@ class OnAverage(Settings):
         logs = [math.log(routed["value"] / plain["value"]) for routed, plain in rows]
         comparison.expected = 100 * math.expm1(math.fsum(logs) / here)
         comparison.source = sources(*(row for pair in rows for row in pair))
-        effects = []
+        effects, seeds = [], []
         for pair in self.pairs:
             one = Comparison(*pair, "fid", "lower", log=True, margin=MARGIN_PERCENT)
             one = in_panel(one, evaluator, pair, self.panel)
@@ -175,10 +175,11 @@ class OnAverage(Settings):
                 comparison.reason = one.reason or f"{pair[0]}: needs two seeds or more"
                 break
             effects.append(one.analysis)
+            seeds.append(set(one.seeds))
         else:
             mean, heterogeneity = pooled(effects)
             with_effect(comparison, mean, None)
-            comparison.seeds = tuple(range(mean.seeds))
+            comparison.seeds = tuple(sorted(set.intersection(*seeds)))
             comparison.interval = (
                 f"random-effects mean of {here} places; {heterogeneity:.0%} of their variation is "
                 "not noise"

@@ -51,8 +51,11 @@ class BestOf(Settings):
         yield comparison
 
     def _rival(self, evidence: dict[str, Evidence]) -> str:
-        """The best of the others here."""
-        return min(self.others, key=lambda name: np.mean(list(evidence[name].numbers.values())))
+        """The best of the others here, by the seeds that all runs have."""
+        seeds = set.intersection(*(set(one.values) for one in evidence.values()))
+        return min(
+            self.others, key=lambda name: np.mean([evidence[name].numbers[seed] for seed in seeds])
+        )
 
     def _duels(self, comparison: Comparison, evidence: dict[str, Evidence]) -> None:
         """One seed: the worst of the verdicts against each of the others."""
@@ -73,7 +76,9 @@ class BestOf(Settings):
             comparison.verdict = INCONCLUSIVE
             return
         values = {name: one.numbers for name, one in evidence.items()}
-        chosen = comparison.chosen = tuple(not_told_apart(values, spread))
+        chosen = comparison.chosen = tuple(
+            not_told_apart(values, spread, selections=evaluator.selections)
+        )
         if self.best not in chosen:
             comparison.verdict = CONTRADICTED
         elif len(chosen) == 1:

@@ -126,11 +126,12 @@ def _smaller(one: Comparison) -> str:
 
 def _inconclusive(one: Comparison) -> str:
     found = one.analysis
-    alone = one.effect.low > 0 or one.effect.high < 0
+    alone = one.claimed != "equal" and (one.effect.low > 0 or one.effect.high < 0)
     why = ", since several claims of this group are tested" if alone else ""
     text = f"Not told apart{why}: {_change(one)}. "
     text += f"{found.seeds} seeds would have shown {_size(one, found.detectable)} or more"
-    needed = found.seeds_for(one.expected) if one.expected else None
+    asked = one.expected and one.claimed != "equal"
+    needed = found.seeds_for(one.expected) if asked else None
     if needed is not None:
         text += f"; the paper's {one.change(one.expected)} needs {needed}"
     return text + "."

@@ -42,7 +42,8 @@ class Effect:
     """A difference, first - second, of a mean over seeds.
 
     `mean` and `error` (its standard error) are on the scale of the analysis; with `log` that is
-    the natural logarithm, and the properties are in per cent of the second.
+    the natural logarithm, and the properties are in per cent of the second. `places`: a mean over
+    them, whose differences more seeds do not remove.
     """
 
     mean: float
@@ -50,6 +51,7 @@ class Effect:
     spread: Spread
     seeds: int
     log: bool = True
+    places: bool = False
 
     @property
     def low(self) -> float:
@@ -99,7 +101,9 @@ class Effect:
         return -self.shown(-size) if self.log else size
 
     def seeds_for(self, shown: float) -> int | None:
-        """Fewest seeds that show such an effect with 80 % power; None if no number does."""
+        """Fewest seeds that show such an effect with 80 % power; None if no number is known to."""
+        if self.places:
+            return None
         size = abs(self.analysed(shown))
         one = self.error * math.sqrt(self.seeds)  # standard error of a single pair
         if size == 0 or not math.isfinite(size):
@@ -200,24 +204,21 @@ def contrast(
 
 
 def not_told_apart(
-    values: Mapping[str, Mapping[int, float]], spread: Spread, *, lower: bool = True
+    values: Mapping[str, Mapping[int, float]], spread: Spread, *, selections: int = 1
 ) -> list[str]:
     """Which of several runs may be the best: those not worse than the best one by more than noise.
 
     Selection of a subset that holds the true best with 95 % probability (Gupta 1965), by
-    Bonferroni's bound instead of the tables. values: positive, by run and seed; the seeds that all
-    runs have are used, two or more.
+    Bonferroni's bound instead of the tables. values: positive, lower is better, by run and seed;
+    the seeds that all runs have are used, two or more.  selections: that share the probability.
     """
     seeds = sorted(set.intersection(*(set(own) for own in values.values())))
-    sign = 1 if lower else -1
     means = {
-        run: sign * float(np.mean([math.log(own[seed]) for seed in seeds]))
-        for run, own in values.items()
+        run: float(np.mean([math.log(own[seed]) for seed in seeds])) for run, own in values.items()
     }
     error = spread.sd * math.sqrt(2 / len(seeds))
-    allowance = (
-        float(stats.t.ppf(1 - (1 - LEVEL) / max(1, len(values) - 1), spread.freedom)) * error
-    )
+    tests = selections * max(1, len(values) - 1)
+    allowance = float(stats.t.ppf(1 - (1 - LEVEL) / tests, spread.freedom)) * error
     best = min(means.values())
     return [run for run, mean in means.items() if mean - best <= allowance]
 
@@ -241,7 +242,7 @@ def pooled(effects: Sequence[Effect]) -> tuple[Effect, float]:
     error, seeds = math.sqrt(knapp / float(weights.sum())), min(one.seeds for one in effects)
     spread = Spread(error * math.sqrt(seeds / 2), freedom, seeds)
     share = max(0.0, (q - freedom) / q) if q > 0 else 0.0
-    return Effect(mean, error, spread, seeds, effects[0].log), share
+    return Effect(mean, error, spread, seeds, effects[0].log, places=True), share
 
 
 def own_strength(first: float, second: float) -> float:

@@ -230,7 +230,11 @@ def settle(
     if gaps:
         comparison.reason = f"without {gaps}"
     numbers = [{seed: one.values[seed].value for seed in seeds} for one in everyone]
-    if len(seeds) == 1 or (comparison.log and min(map(min, map(dict.values, numbers))) <= 0):
+    if comparison.log and min(value for own in numbers for value in own.values()) <= 0:
+        comparison.verdict = INCONCLUSIVE if len(seeds) > 1 else ONE_SEED[INCONCLUSIVE]
+        comparison.reason = "a value is not above 0"
+        return comparison
+    if len(seeds) == 1:
         return _one_seed(comparison, [one.values[seeds[0]] for one in everyone], weights)
     found = contrast(numbers, weights, spread=spread, log=comparison.log)
     return with_effect(comparison, found, spread)

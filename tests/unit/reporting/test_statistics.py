@@ -251,7 +251,8 @@ def test_the_best_are_those_within_the_allowance() -> None:
         )
     }
     assert not_told_apart(runs, spread) == ["best", "near"]
-    assert not_told_apart(runs, spread, lower=False) == ["last"]
+    # Sharing the error with other selections widens the allowance.
+    assert not_told_apart(runs, spread, selections=4) == ["best", "near", "far"]
     assert not_told_apart({"only": by_seed(1.0, 2.0)}, spread) == ["only"]
 
 
