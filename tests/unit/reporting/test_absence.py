@@ -61,7 +61,7 @@ def test_a_claim_too_says_how_far_a_training_is(whole: Scale) -> None:
     with exclusive(folder):
         append_log(folder, {"step": 430})
         assert in_claim(whole, "dtr-ffhq256").endswith(
-            "running: training of seed 0 is at step 430 of 1,000"
+            "running: training of seed 0 is at step 430 of 2,000"
         )
 
 

@@ -151,7 +151,7 @@ def test_a_training_that_goes_on_shows_how_far_it_is(scale: Scale) -> None:
     with exclusive(folder):
         append_log(folder, {"step": 430})
         cell = cell_of(tables_of(scale)["table1"], RUN)
-        said = "training of seed 0 is at step 430 of 1000"
+        said = "training of seed 0 is at step 430 of 1,000"
         assert (cell.status, cell.reason) == ("running", said)
         write_metrics(scale, RUN)
         assert cell_of(tables_of(scale)["table1"], RUN).status == "measured"
