@@ -155,9 +155,10 @@ def compare(
         found.verdict, found.percent = ONE_SEED, by_seed[seeds[0]]
     if len(seeds) < 2:
         return found
-    effect = paired_effect(first, second, spread=spread)
+    same = not any(by_seed.values())  # exactly: then other models' noise is not theirs
+    effect = paired_effect(first, second, spread=None if same else spread)
     found.percent, found.low, found.high = effect.percent, effect.low, effect.high
-    if not any(by_seed.values()):
+    if same:
         found.verdict = IDENTICAL
         return found
     found.detectable, found.needed = effect.detectable, effect.seeds_for(expected)
