@@ -18,7 +18,7 @@ from dtr.training.checkpoint import KEPT
 from tests.synthetic_results import write_metrics, write_training
 
 RUN, GUIDED = "ffhq256-b2-none", "in256-l2-none"
-STEPS, BATCH, IMAGES, SAMPLING_STEPS = 2000, 32, 2000, 16  # of RUN in digits.yaml
+STEPS, BATCH, IMAGES, SAMPLING_STEPS = 2000, 32, 1000, 16  # of RUN in digits.yaml
 TRAINING = 6 * BATCH  # operations per multiply-add and step
 
 
