@@ -2,7 +2,8 @@
 
 The model: the logarithm of a metric is run + seed + residual. Runs with equal seeds share their
 data order, noise and masks, which the seed term takes out; the residual's spread is estimated from
-all runs of a network together, since three seeds of two runs alone say little about it. Free of torch.
+all runs of a network together, since three seeds of two runs alone say little about it.
+Free of torch.
 """
 
 import math
