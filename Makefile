@@ -29,15 +29,15 @@ reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale (S
 try: $(STAMP)  ## Compare your own method with none and DTR: make try METHOD=methods/checker.py:table
 	@export $(RUN); python -m dtr unlock && python -m dtr try --method '$(METHOD)' $(ARGS)
 
-report: $(STAMP)  ## Build the page from the results that exist now, without starting anything
-	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \
+report: $(STAMP)  ## Build the page from what exists now, without starting anything (SEEDS=0,1,2)
+	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE) $(CONFIG)) && \
 	python -m dtr report --settings "$$settings"
 
 tables: $(STAMP)  ## Build tables, figures and the page from the reference results, without training
 	@$(RUN) python -m dtr report --reference $(REFERENCE)
 
 compare: $(STAMP)  ## Say value by value whether your results agree with the reference results
-	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE)) && \
+	@export $(RUN); settings=$$(python -m dtr settings --scale $(SCALE) $(CONFIG)) && \
 	python -m dtr compare --settings "$$settings" --reference $(REFERENCE)
 
 test: $(STAMP)  ## Run all tests

@@ -117,6 +117,31 @@ def power(args: argparse.Namespace) -> None:
     print(power_table(Records(scale)).to_string(index=False))
 
 
+def noise(args: argparse.Namespace) -> None:
+    """Say how much of the noise of a difference comes from training, how much from sampling."""
+    from dtr.records.reference import reference_scale
+    from dtr.records.table import Records
+    from dtr.reporting.claims.components import noise_table
+    from dtr.reporting.figures.draw import draw_figure
+
+    if (args.settings is None) == (args.reference is None):
+        raise Refusal("--settings, --reference: one of them, and one only, names the records")
+    scale = scale_of(args) if args.reference is None else reference_scale(args.reference)
+    records = Records(scale)
+    table = noise_table(records)
+    if table.empty:
+        raise Refusal(
+            f"{scale.results}: no two trainings with all draws of samples; they are drawn by "
+            "`snakemake noise`, for two seeds or more"
+        )
+    print("DTR against no routing, FID: standard deviations of one difference, in per cent")
+    print(table.to_string(index=False))
+    if args.reference is None:
+        folder = _folder(scale, args.out, "figures")
+        draw_figure("noise", records, folder)
+        print(f"figure: {folder / 'noise'}.svg")
+
+
 def _folder(scale: "Scale", out: Path | None, name: str) -> Path:
     """Where a verb writes: what is made by hand never stands where a rule declares its output."""
     from dtr.planning.places import Places
@@ -156,3 +181,8 @@ def add_verbs(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "power", power)
     options.add_settings(verb, required=False)
     options.add_reference(verb, required=False)
+
+    verb = options.add_verb(verbs, "noise", noise)
+    options.add_settings(verb, required=False)
+    options.add_reference(verb, required=False)
+    options.add_out(verb, required=False)

@@ -1,7 +1,9 @@
 """What does not fit together in a scale: each problem is one line that names the culprit."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -13,6 +15,8 @@ from dtr.registry import BUILT_IN, known_names, load, settings_model
 from dtr.routing import build_masks
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
+
+CLAIMS = Path(__file__).parents[2] / "report" / "claims.yaml"
 
 
 def load_scale(value: Mapping[str, Any], *, source: str) -> Scale:
@@ -47,6 +51,7 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _slot_problems(scale, name, slot)
     yield from _deviation_problems(scale)
+    yield from _claim_problems(scale)
     yield from _weighting_problems(scale)
     yield from _batch_problems(scale)
     ids = Counter(run.id for run in (*RUNS, *scale.extra_runs))
@@ -65,6 +70,14 @@ def _deviation_problems(scale: Scale) -> Iterator[str]:
         except (LookupError, ValueError):
             names = ", ".join(f"${name}" for name in known)
             yield f"deviations.{index}: a dollar names a fact; known: {names}, and $$ for itself"
+
+
+def _claim_problems(scale: Scale) -> Iterator[str]:
+    """Claims that the page does not know; only their ids are read: every job reads a scale."""
+    if scale.untestable and CLAIMS.is_file():
+        known = re.findall(r"^- id: (\S+)$", CLAIMS.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in scale.untestable:
+            yield from _unknown("untestable", name, known)
 
 
 def _weighting_problems(scale: Scale) -> Iterator[str]:

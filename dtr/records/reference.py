@@ -14,6 +14,8 @@ import pandas as pd
 
 from dtr.config.checks import parse_scale
 from dtr.config.scale import Scale
+from dtr.planning.evaluations import protocols
+from dtr.planning.noise import drawn_protocols
 from dtr.planning.places import CKA, METRICS, THROUGHPUT, TRAININGS
 from dtr.records.table import Records
 from dtr.support.errors import Refusal
@@ -21,7 +23,8 @@ from dtr.support.files import canonical_json, read_json, write_text
 
 RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
 SCALE = "scale.json"
-OTHER_PICTURES = ("claims", "overlap", "training")  # that a page has beside the paper's figures
+# That a page has beside the paper's figures.
+OTHER_PICTURES = ("claims", "overlap", "training", "noise")
 BUILT = (  # what a report adds to a restored folder
     *(f"tables/table[1-8].{kind}" for kind in ("csv", "md", "tex")),
     *(f"figures/figure[2-6].{kind}" for kind in ("svg", "png", "pdf")),
@@ -171,8 +174,11 @@ def compare(scale: Scale, folder: Path) -> list[Compared]:
 
 
 def _values(records: Records) -> dict[tuple, pd.DataFrame]:
+    """Rows by KEY; without the draws of the noise panel, which is asked for by name."""
     frame = records.frame
     rows = frame[(frame["kind"] == "metrics") & (frame["status"] == "ok") & (frame["metric"] != "")]
+    drawn = drawn_protocols(records.scale).keys() - protocols(records.scale).keys()
+    rows = rows[~rows["protocol_id"].isin(drawn)]
     return dict(iter(rows.groupby(KEY, sort=True)))
 
 

@@ -48,3 +48,21 @@ rule throughput:
         " --seconds {params.seconds}"
         " --batch-size {params.batch_size} --out {output:q} --device {resources.device}"
         " --threads {threads} 2>&1 | tee {log:q}"
+
+
+# Asked for by name: `snakemake noise`. Each model of Table 1 with DTR or without is sampled anew.
+rule noise:
+    input:
+        noise.noise_records(SCALE),
+    output:
+        PLACES.figure("noise"),
+        PLACES.beside(PLACES.figure("noise"), ".png", ".pdf"),
+    log:
+        PLACES.log("analysis", "noise"),
+    conda:
+        "../../envs/environment-cpu.yaml"
+    params:
+        settings=SETTINGS,
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m dtr noise --settings {params.settings:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -11,7 +11,7 @@ from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
 from dtr.config.stages import REVISIONS, outside_sources
 from dtr.experiments import FIGURES, TABLES, TIMED
-from dtr.planning import evaluations, places, runs, targets
+from dtr.planning import evaluations, noise, places, runs, targets
 from dtr.planning.places import Places, models_of
 from dtr.registry import part_source
 from dtr.support.errors import Refusal
@@ -37,7 +37,7 @@ if workflow.is_main_process:
 PLACES = Places(SCALE.results)
 RUNS = runs.selected_runs(SCALE)
 MODELS = sorted({evaluations.model_name(run) for run in RUNS.values()})
-PROTOCOLS = evaluations.protocols(SCALE)
+PROTOCOLS = evaluations.protocols(SCALE) | noise.drawn_protocols(SCALE)
 
 
 wildcard_constraints:

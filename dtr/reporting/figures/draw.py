@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from dtr.experiments import FIGURES
 from dtr.records.table import Records
 from dtr.reporting.figures.forest import Line, forest_figure
+from dtr.reporting.figures.noise import noise_figure
 from dtr.reporting.figures.quality import convergence_figure, guidance_figure, ratio_figure
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
 from dtr.reporting.figures.style import COLOURS, CURRENT, INK, STYLE
@@ -71,6 +72,7 @@ DRAWN: dict[str, Callable[[Records], tuple[Figure, str] | None]] = {
     "overlap": overlap_figure,
     "training": training_figure,
     "typical": typical_figure,
+    "noise": noise_figure,
 }
 FIGURE_NAMES = tuple(DRAWN)
 

@@ -152,6 +152,12 @@ def test_an_unknown_target_is_refused_with_the_known_ones(digits):
     assert "'table8'" in line
 
 
+def test_a_claim_unknown_to_the_page_cannot_be_untestable(digits):
+    digits["untestable"] = {"convergance": "Too short."}
+    with pytest.raises(Refusal, match=r"untestable = 'convergance': unknown; known: .*convergence"):
+        load_scale(digits, source="digits.yaml")
+
+
 def test_a_seed_given_twice_is_refused(digits):
     assert "seeds = [0, 1, 0]" in refused(digits | {"seeds": [0, 1, 0]})
 

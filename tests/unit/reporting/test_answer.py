@@ -10,7 +10,6 @@ from dtr.reporting.claims.judged import build_claims
 from dtr.reporting.claims.power import power_table
 from dtr.reporting.claims.secondary import error_rows
 from dtr.reporting.figures.forest import LIMIT, Line, forest_figure
-from dtr.support.errors import Refusal
 from tests.synthetic_results import write_metrics, write_training
 
 TABLE1 = [run for run in RUNS if "table1" in run.used_by]
@@ -78,12 +77,6 @@ def test_an_effect_beyond_the_picture_is_an_arrow() -> None:
     (axis,) = figure.axes
     (mark,) = [one for one in axis.lines if one.get_marker() == ">"]
     assert 0.9 * LIMIT < mark.get_xdata()[0] <= LIMIT and "far: +900.0 (contradicted)" in alt
-
-
-def test_a_claim_unknown_to_the_page_cannot_be_untestable(whole: Scale) -> None:
-    scale = whole.model_copy(update={"untestable": {"convergance": "too short"}})
-    with pytest.raises(Refusal, match=r"untestable.convergance: no such claim in claims.yaml"):
-        build_claims(scale, Records(scale))
 
 
 def test_power_says_what_the_seeds_can_see_and_cost(whole: Scale) -> None:

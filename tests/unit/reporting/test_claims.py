@@ -369,12 +369,6 @@ def test_untestable_claims_are_left_out_of_their_family(seeds3: Scale) -> None:
     assert result(scale, "dtr-ffhq256").verdict == REPRODUCED
 
 
-def test_an_unknown_untestable_claim_is_refused(whole: Scale) -> None:
-    scale = whole.model_copy(update={"untestable": {"nobody": "Too short."}})
-    with pytest.raises(Refusal, match="nobody: no such claim"):
-        build_claims(scale, Records(scale))
-
-
 # What scales leave out
 
 
