@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from dtr.config.scale import Scale, stated_facts
 from dtr.experiments import FIGURES, RUNS, SLOTS, TABLES
-from dtr.planning.evaluations import protocols
 from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
 from dtr.records.schema import MetricsRecord, ModelRecord
@@ -29,10 +28,15 @@ from dtr.reporting.claims.judged import (
 from dtr.reporting.claims.secondary import error_rows
 from dtr.reporting.figures.draw import MASK_CHANNELS, Picture, build_figures, draw_forest
 from dtr.reporting.figures.sheets import Sheet, Strip, build_sheets
-from dtr.reporting.listings import machines, problems, protocols_of_slots, trainings
+from dtr.reporting.listings import (
+    machines,
+    measurements,
+    problems,
+    protocols_of_slots,
+    trainings,
+)
 from dtr.reporting.published import published
 from dtr.reporting.tables.build import build_tables
-from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.reporting.tables.formats import write_tables
 from dtr.reporting.tables.table import Table, summary
 from dtr.support.errors import Refusal
@@ -125,7 +129,7 @@ def _write_page(
             claims=grouped(claims),
             **_overview(scale, records),
             **_texts(scale),
-            measurements=_measurements(records),
+            measurements=measurements(records),
             trainings=trainings(records),
             problems=problems(records),
             machines=machines(records),
@@ -237,41 +241,3 @@ def _spent(trained: Iterable[ModelRecord], measured: Iterable[MetricsRecord]) ->
 
 def _total(seconds: Iterable[float]) -> float:
     return sum(value for value in seconds if not math.isnan(value))
-
-
-def _measurements(records: Records) -> dict[str, Any]:
-    """Every metrics record as a row: its metrics side by side, whatever its protocol."""
-    frame = records.frame[records.frame["kind"] == "metrics"]
-    names = [name for name in dict.fromkeys(frame["metric"]) if name]
-    order = list(NAMES)
-    names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
-    present = protocols(records.scale)
-    rows = []
-    for path, part in frame.groupby("path", sort=False):
-        first = part.iloc[0].to_dict()
-        values = {
-            row["metric"]: _value_cell(row) for row in part.to_dict("records") if row["metric"]
-        }
-        rows.append(first | {"values": values, "path": path})
-        rows[-1]["current"] = first["protocol_id"] in present
-    return {"names": names, "rows": rows}
-
-
-def _position(name: str, order: list[str]) -> tuple[int, str]:
-    return (order.index(name) if name in order else len(order), name)
-
-
-def _value_cell(row: dict[str, Any]) -> dict[str, Any]:
-    metric = row["metric"].split("@")[0]
-    bounds = [row["low"], row["high"]]
-    interval = (
-        ""
-        if any(map(math.isnan, bounds))
-        else ", ".join(format_value(metric, bound) for bound in bounds)
-    )
-    return {
-        "text": format_value(metric, row["value"]),
-        "value": row["value"],
-        "interval": f"[{interval}]" if interval else "",
-        "n": int(row["n"]),
-    }

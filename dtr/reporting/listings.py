@@ -1,14 +1,18 @@
 """What the page lists of its records and protocols, a row each."""
 
 import math
+from collections.abc import Container
 from typing import Any
+
+import pandas as pd
 
 from dtr.config.scale import Scale
 from dtr.experiments import SLOTS
-from dtr.planning.evaluations import protocol
+from dtr.planning.evaluations import protocol, protocols
 from dtr.records.schema import ModelRecord
 from dtr.records.table import Records
 from dtr.reporting.published import published
+from dtr.reporting.tables.cells import NAMES, format_value
 from dtr.support.files import canonical_json
 
 
@@ -83,3 +87,48 @@ def protocols_of_slots(scale: Scale) -> list[dict[str, Any]]:
         rows = [(name, value, theirs.get(name)) for name, value in fields.items()]
         described.append({"slot": slot, "id": ours.id, "rows": rows})
     return described
+
+
+def measurements(records: Records) -> list[dict[str, Any]]:
+    """Per slot the metrics records as rows, metrics side by side, whatever their protocol."""
+    frame = records.frame[records.frame["kind"] == "metrics"]
+    present = protocols(records.scale)
+    slots = [slot for slot in SLOTS if slot in set(frame["slot"])]
+    others = [slot for slot in dict.fromkeys(frame["slot"]) if slot not in SLOTS]
+    return [_measured(slot, frame[frame["slot"] == slot], present) for slot in slots + others]
+
+
+def _measured(slot: str, frame: pd.DataFrame, present: Container[str]) -> dict[str, Any]:
+    """One table: the columns' names and the rows; "" is the slot of what cannot be read."""
+    order = list(NAMES)
+    names = [name for name in dict.fromkeys(frame["metric"]) if name]
+    names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
+    rows = []
+    for path, part in frame.groupby("path", sort=False):
+        first = part.iloc[0].to_dict()
+        values = {
+            row["metric"]: _value_cell(row) for row in part.to_dict("records") if row["metric"]
+        }
+        rows.append(first | {"values": values, "path": path})
+        rows[-1]["current"] = first["protocol_id"] in present
+    return {"slot": slot, "names": names, "rows": rows}
+
+
+def _position(name: str, order: list[str]) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _value_cell(row: dict[str, Any]) -> dict[str, Any]:
+    metric = row["metric"].split("@")[0]
+    bounds = [row["low"], row["high"]]
+    interval = (
+        ""
+        if any(map(math.isnan, bounds))
+        else ", ".join(format_value(metric, bound) for bound in bounds)
+    )
+    return {
+        "text": format_value(metric, row["value"]),
+        "value": row["value"],
+        "interval": f"[{interval}]" if interval else "",
+        "n": int(row["n"]),
+    }
