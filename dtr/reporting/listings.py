@@ -99,7 +99,7 @@ def measurements(records: Records) -> list[dict[str, Any]]:
 
 
 def _measured(slot: str, frame: pd.DataFrame, present: Container[str]) -> dict[str, Any]:
-    """One table: the columns' names and the rows; "" is the slot of what cannot be read."""
+    """One table: its columns, rows, and their extractor if they share one."""
     order = list(NAMES)
     names = [name for name in dict.fromkeys(frame["metric"]) if name]
     names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
@@ -111,7 +111,9 @@ def _measured(slot: str, frame: pd.DataFrame, present: Container[str]) -> dict[s
         }
         rows.append(first | {"values": values, "path": path})
         rows[-1]["current"] = first["protocol_id"] in present
-    return {"slot": slot, "names": names, "rows": rows}
+    extractors = {name.split("@")[1] for name in names}
+    common = extractors.pop() if len(extractors) == 1 else None
+    return {"slot": slot, "names": names, "extractor": common, "rows": rows}
 
 
 def _position(name: str, order: list[str]) -> tuple[int, str]:
