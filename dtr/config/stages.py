@@ -3,9 +3,9 @@
 This module must stay free of torch: Snakemake reads it in every job.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dtr.config.backbones import Inputs
 from dtr.registry import part_source, settings_of
@@ -87,6 +87,13 @@ class AutoencoderSettings(LatentsSettings):
     channels: Annotated[list[Count], Field(min_length=1)]  # one per resolution, halved in between
     layers_per_block: Count
     norm_groups: Count
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        for width in self.channels:
+            if width % self.norm_groups:
+                raise ValueError(f"channels {width} must be divisible by norm_groups")
+        return self
 
     @property
     def downsampling(self) -> int:

@@ -158,6 +158,12 @@ def test_a_claim_unknown_to_the_page_cannot_be_untestable(digits):
         load_scale(digits, source="digits.yaml")
 
 
+def test_channels_that_do_not_fall_into_groups_are_refused(digits):
+    digits["autoencoders"]["digits-vae"]["norm_groups"] = 5
+    with pytest.raises(Refusal, match=r"digits-vae.*channels 16 must be divisible by norm_groups"):
+        load_scale(digits, source="digits.yaml")
+
+
 def test_a_seed_given_twice_is_refused(digits):
     assert "seeds = [0, 1, 0]" in refused(digits | {"seeds": [0, 1, 0]})
 
