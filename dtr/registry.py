@@ -51,7 +51,7 @@ class Part(NamedTuple):
     settings: str
 
 
-_SIZES, _STAGES = "dtr.config.backbones", "dtr.config.stages"
+_SIZES, _STAGES, _OTHERS = "dtr.config.backbones", "dtr.config.stages", "dtr.config.pretrained"
 BUILT_IN: dict[Family, dict[str, Part]] = {
     "routing": {
         "none": Part("dtr.routing:no_masks", "dtr.routing:Unrouted"),
@@ -81,12 +81,15 @@ BUILT_IN: dict[Family, dict[str, Part]] = {
     },
     "autoencoder": {
         "train": Part("dtr.assets.autoencoder:small_kl", f"{_STAGES}:AutoencoderSettings"),
+        "sd_vae": Part("dtr.assets.sd_vae:sd_vae", f"{_OTHERS}:SdVaeSettings"),
     },
     "text_encoder": {
         "words": Part("dtr.assets.text_encoder:WordEncoder", f"{_STAGES}:WordsSettings"),
+        "clip": Part("dtr.assets.clip:ClipEncoder", f"{_OTHERS}:ClipSettings"),
     },
     "extractor": {
         "digits_cnn": Part("dtr.assets.extractor:DigitsCNN", f"{_STAGES}:ExtractorSettings"),
+        "inception": Part("dtr.assets.inception:Inception", f"{_OTHERS}:InceptionSettings"),
     },
 }
 # Settings of a part from outside whose builder declares none; other families have to declare them.

@@ -22,7 +22,7 @@ from dtr.registry import build, settings_model
 from dtr.seeding import generator
 from dtr.support.settings import parse
 
-CHUNK = 500  # images encoded at once
+CHUNK_PIXELS = 500 * 32**2  # encoded or decoded at once: 500 digits, or 7 photographs of 256
 
 
 def to_network(images: np.ndarray | Tensor) -> Tensor:
@@ -46,6 +46,11 @@ class PatchedAutoencoder(nn.Module):
     def __init__(self, autoencoder: nn.Module, patch_size: int) -> None:
         super().__init__()
         self.autoencoder, self.patch_size = autoencoder, patch_size
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per latent pixel, on one side."""
+        return self.patch_size * 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
 
     def posterior(self, pixels: Tensor):
         """float32 [n, 3, H, W] in [-1, 1] -> Gaussian over latents [n, C, H/f, W/f]."""
@@ -144,15 +149,24 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[nn.Module, floa
 @torch.inference_mode()
 def encode(model, images: np.ndarray) -> tuple[Tensor, Tensor]:
     """Posterior mean and log-variance of uint8 [n, H, W, 3]: two float32 [n, C, h, w], unscaled."""
+    device, size = next(model.parameters()).device, _chunk(images.shape[1] * images.shape[2])
     posteriors = [
-        model.posterior(to_network(images[start : start + CHUNK]))
-        for start in range(0, len(images), CHUNK)
+        model.posterior(to_network(images[start : start + size]).to(device))
+        for start in range(0, len(images), size)
     ]
-    return torch.cat([p.mean for p in posteriors]), torch.cat([p.logvar for p in posteriors])
+    moments = [torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "logvar")]
+    return moments[0].cpu(), moments[1].cpu()
 
 
 @torch.inference_mode()
 def decode(model, latents: Tensor, scale_factor: float) -> np.ndarray:
     """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3]."""
-    parts = [to_images(model.decode(part / scale_factor)) for part in latents.split(CHUNK)]
+    factor = getattr(model, "downsampling", 1)
+    size = _chunk(latents.shape[-1] * latents.shape[-2] * factor**2)
+    parts = [to_images(model.decode(part / scale_factor)) for part in latents.split(size)]
     return np.concatenate(parts)
+
+
+def _chunk(pixels: int) -> int:
+    """Images of so many pixels that are computed at once."""
+    return max(1, CHUNK_PIXELS // pixels)

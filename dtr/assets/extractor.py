@@ -122,29 +122,32 @@ def extract(
 ) -> dict[str, np.ndarray]:
     """Features and logits of uint8 images [n, H, W, 3]: float32 [n, d] and [n, classes].
 
-    Images of other sizes than the extractor's are refused; `source` names them in the message.
+    An extractor may give `spatial` features, too. It may say which `sides` of square images it
+    accepts (None: all), and its `batch`; others are like ours. Images of other sizes are refused;
+    `source` names them in the message.
 
     The last batch is filled up, so all images pass through the network in the same shape and an
     image's features do not depend on how the images are cut into files.
     """
+    sides = getattr(extractor, "sides", SIDES)
+    size = getattr(extractor, "batch", EXTRACTION_BATCH)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
         raise Refusal(f"{source}: {images.dtype} {list(images.shape)}, expected uint8 [n, H, W, 3]")
-    if images.shape[1:3] not in [(side, side) for side in SIDES]:
+    if sides is not None and images.shape[1:3] not in [(side, side) for side in sides]:
         height, width = images.shape[1:3]
-        accepted = " or ".join(f"{side} x {side}" for side in SIDES)
+        accepted = " or ".join(f"{side} x {side}" for side in sides)
         raise Refusal(
             f"{source}: images of {height} x {width} pixels; the extractor accepts {accepted}"
         )
     device = next(extractor.parameters()).device
-    parts: dict[str, list[np.ndarray]] = {"features": [], "logits": []}
-    for start in range(0, len(images), EXTRACTION_BATCH):
-        batch = images[start : start + EXTRACTION_BATCH]
-        missing = EXTRACTION_BATCH - len(batch)
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        missing = size - len(batch)
         filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        for part, values in zip(
-            parts.values(), extractor(_to_network(filled).to(device)), strict=True
-        ):
-            part.append(values[: len(batch)].float().cpu().numpy())
+        found = extractor(_to_network(filled).to(device))
+        for name, values in zip(("features", "logits", "spatial"), found, strict=False):
+            parts.setdefault(name, []).append(values[: len(batch)].float().cpu().numpy())
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 

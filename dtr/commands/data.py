@@ -1,4 +1,4 @@
-"""Verbs of what runs share: data, autoencoder, extractor, latents, features of real images.
+"""Verbs of what runs share: data, networks beside them, latents, features of real images.
 
 They import what they need when they run, so that `--help` and refusals are immediate.
 """
@@ -17,6 +17,20 @@ def prepare_data(args: argparse.Namespace) -> None:
 
     settings = parse(settings_of("source"), args.settings, source="--settings")
     prepare_dataset(args.name_of, settings, args.out)
+
+
+def fetch(args: argparse.Namespace) -> None:
+    """Take over a network of others, from files at hand or downloaded if that is allowed."""
+    from dtr.assets.pretrained import fetch
+    from dtr.config.pretrained import is_pretrained
+    from dtr.registry import settings_of
+    from dtr.support.errors import Refusal
+    from dtr.support.settings import parse
+
+    settings = parse(settings_of(args.kind), args.settings, source="--settings")
+    if not is_pretrained(settings):
+        raise Refusal(f"--settings: type = {settings.type!r} is made here; nothing is fetched")
+    fetch(args.name_of, settings, args.out)
 
 
 def train_autoencoder(args: argparse.Namespace) -> None:
@@ -79,6 +93,13 @@ def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
     verb = options.add_verb(verbs, "prepare-data", prepare_data)
     verb.add_argument("--dataset", required=True, help="name of the dataset", dest="name_of")
+    options.add_settings(verb)
+    options.add_out(verb)
+
+    verb = options.add_verb(verbs, "fetch", fetch)
+    kinds = ("autoencoder", "extractor", "text_encoder")
+    verb.add_argument("--kind", required=True, choices=kinds, help="what the network is for")
+    verb.add_argument("--asset", required=True, help="its name in the scale", dest="name_of")
     options.add_settings(verb)
     options.add_out(verb)
 

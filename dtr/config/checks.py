@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from dtr.config.pretrained import is_pretrained
 from dtr.config.resolve import run_settings
 from dtr.config.results import plain_folder, results_folder
 from dtr.config.scale import Scale, SlotSettings, stated_facts
@@ -42,7 +43,8 @@ def problems(scale: Scale) -> Iterator[str]:
         yield f"seeds = {scale.seeds}: each seed may appear once"
     for kind in ("autoencoders", "extractors"):
         for name, asset in getattr(scale, kind).items():
-            yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
+            if not is_pretrained(asset):
+                yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
     for preset, size in scale.backbones.items():
         if size.type != (kind := BACKBONES.get(preset, size.type)):
             yield f"backbones.{preset}.type = {size.type!r}: the paper's is {kind!r}"

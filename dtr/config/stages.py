@@ -19,6 +19,7 @@ REVISIONS = {
     "data": 1,
     "autoencoder": 1,
     "extractor": 1,
+    "fetch": 1,
     "latents": 1,
     "train": 2,  # dropout does not depend on the number of processes
     "sample": 2,  # each training seed has noise of its own

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from dtr.config.pretrained import is_pretrained
 from dtr.config.resolve import training_steps
 from dtr.config.scale import Scale
 from dtr.config.stages import Protocol
@@ -100,14 +101,18 @@ def _data_jobs(scale: Scale) -> Iterator[Job]:
     for name in scale.datasets:
         own = (places.dataset(name), places.index(name), places.images(name))
         yield Job("prepare_data", own, name=name)
-    for name, settings in scale.autoencoders.items():
-        record = places.autoencoder(name)
-        data = places.dataset(settings.dataset)
-        yield Job("train_autoencoder", (record, places.weights_of(record)), (data,), name)
-    for name, settings in scale.extractors.items():
-        record = places.extractor(name)
-        data = places.dataset(settings.dataset)
-        yield Job("train_extractor", (record, places.weights_of(record)), (data,), name)
+    for kind, assets in (
+        ("autoencoder", scale.autoencoders),
+        ("extractor", scale.extractors),
+        ("text_encoder", scale.text_encoders),
+    ):
+        for name, settings in assets.items():
+            record = getattr(places, kind)(name)
+            own = (record, places.weights_of(record))
+            if is_pretrained(settings):
+                yield Job(f"fetch_{kind}", own, name=name)
+            elif kind != "text_encoder":
+                yield Job(f"train_{kind}", own, (places.dataset(settings.dataset),), name)
     for slot in scale.slots.values():
         data, extractor = places.dataset(slot.dataset), places.extractor(slot.extractor)
         real = places.real_features(slot.dataset, slot.extractor)
@@ -116,8 +121,15 @@ def _data_jobs(scale: Scale) -> Iterator[Job]:
         if slot.autoencoder is not None:
             latents = places.latents(slot.dataset, slot.autoencoder)
             own = {"name": slot.dataset, "asset": slot.autoencoder}
-            needs = (data, places.autoencoder(slot.autoencoder))
+            needs = (data, places.autoencoder(slot.autoencoder), *told_by(scale, slot.text_encoder))
             yield Job("cache_latents", (latents,), needs, **own)
+
+
+def told_by(scale: Scale, text_encoder: str | None) -> tuple[str, ...]:
+    """The record of a text encoder of others; ours is made from its settings."""
+    if text_encoder is None or not is_pretrained(scale.text_encoders[text_encoder]):
+        return ()
+    return (Places(scale.results).text_encoder(text_encoder),)
 
 
 def training_data(scale: Scale, slot_name: str) -> str:
@@ -159,7 +171,7 @@ def _evaluation_jobs(scale: Scale, one: Evaluation) -> Iterator[Job]:
     if slot.autoencoder is not None:
         needs.append(places.autoencoder(slot.autoencoder))
     if slot.text_encoder is not None:
-        needs.append(places.dataset(slot.dataset))
+        needs += [places.dataset(slot.dataset), *told_by(scale, slot.text_encoder)]
     own = {"name": one.name, "seed": one.seed, "step": one.step, "protocol": one.protocol}
     total, size = one.protocol.n_samples, scale.evaluation.shard_size
     shards = []

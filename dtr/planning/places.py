@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dtr.planning.evaluations import Evaluation, components
 
 MODEL = ("ema.safetensors", "train.json")  # weights and record of a trained model
-ASSET = ("weights.safetensors", "record.json")  # of an autoencoder or extractor
+ASSET = ("weights.safetensors", "record.json")  # of an autoencoder, extractor or text encoder
 WEIGHTS = {record: weights for weights, record in (MODEL, ASSET)}
 
 
@@ -36,12 +36,16 @@ class Places(NamedTuple):
         return f"{self.results}/data/{dataset}/images.npy"
 
     def autoencoder(self, name: str) -> str:
-        """Record of a trained autoencoder; its weights lie beside it."""
+        """Record of an autoencoder; its weights lie beside it."""
         return f"{self.results}/autoencoders/{name}/record.json"
 
     def extractor(self, name: str) -> str:
-        """Record of a trained extractor; its weights lie beside it."""
+        """Record of an extractor; its weights lie beside it."""
         return f"{self.results}/extractors/{name}/record.json"
+
+    def text_encoder(self, name: str) -> str:
+        """Record of a text encoder of others; its weights lie beside it."""
+        return f"{self.results}/text_encoders/{name}/record.json"
 
     def latents(self, dataset: str, autoencoder: str) -> str:
         """Manifest of the cached latents of a dataset."""

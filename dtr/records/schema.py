@@ -186,24 +186,47 @@ class ThroughputRecord(Record):
         return self
 
 
+class Fetched(BaseModel):
+    """Where a network of others was taken from."""
+
+    source: str
+    licence: str
+    files: dict[str, str]  # SHA-256 by file name
+
+
+def _of_others() -> Any:
+    """A field of networks of others, not written in records of trained ones."""
+    return Field(default=None, exclude_if=lambda value: value is None)
+
+
 class AutoencoderRecord(Record):
-    """A trained autoencoder; its weights lie beside it."""
+    """An autoencoder; its weights lie beside it. One of others was measured on no dataset here."""
 
     settings: dict[str, Any]
     scale_factor: float
-    test_psnr_db: float
-    dataset_hash: str
+    test_psnr_db: Number = NAN
+    dataset_hash: str | None = None
     weights_sha256: str
+    fetched: Fetched | None = _of_others()
 
 
 class ExtractorRecord(Record):
-    """A trained extractor; its weights lie beside it."""
+    """An extractor; its weights lie beside it. One of others was measured on no dataset here."""
 
     settings: dict[str, Any]
-    test_accuracy: float
-    train_accuracy: float
-    dataset_hash: str
+    test_accuracy: Number = NAN
+    train_accuracy: Number = NAN
+    dataset_hash: str | None = None
     weights_sha256: str
+    fetched: Fetched | None = _of_others()
+
+
+class TextEncoderRecord(Record):
+    """A text encoder of others; its weights lie beside it."""
+
+    settings: dict[str, Any]
+    weights_sha256: str
+    fetched: Fetched
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

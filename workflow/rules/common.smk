@@ -7,11 +7,12 @@ import sys
 from functools import cache
 
 from dtr.commands.cluster import note_snakemake
+from dtr.config.pretrained import is_pretrained
 from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
 from dtr.config.stages import REVISIONS, outside_sources
 from dtr.experiments import FIGURES, TABLES, TIMED
-from dtr.planning import evaluations, noise, places, runs, targets
+from dtr.planning import evaluations, jobs, noise, places, runs, targets
 from dtr.planning.places import Places, models_of
 from dtr.registry import part_source
 from dtr.support.errors import Refusal
@@ -47,6 +48,7 @@ wildcard_constraints:
     dataset="|".join(SCALE.datasets),
     autoencoder="|".join(SCALE.autoencoders),
     extractor="|".join(SCALE.extractors),
+    text_encoder="|".join(SCALE.text_encoders) or "none",
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
@@ -62,6 +64,12 @@ def as_json(settings: Settings) -> str:
 
 
 SETTINGS = as_json(SCALE)
+
+
+def named(assets, *, fetched: bool) -> str:
+    """Those of the scale's networks that others have trained, or that it trains itself."""
+    names = [name for name, own in assets.items() if is_pretrained(own) == fetched]
+    return "|".join(map(re.escape, names)) or "none"
 
 
 def slot_of(wildcards) -> str:
@@ -97,22 +105,44 @@ def prompts_manifest(wildcards) -> list[str]:
     return [] if slot.text_encoder is None else [PLACES.dataset(slot.dataset)]
 
 
+def text_encoder_settings(name: str) -> str:
+    """As JSON; of a network of others with the folder in which it was taken over."""
+    encoder = SCALE.text_encoders[name]
+    if is_pretrained(encoder):
+        folder = os.path.dirname(PLACES.text_encoder(name))
+        encoder = encoder.model_copy(update={"folder": folder})
+    return as_json(encoder)
+
+
+def text_encoder_record(wildcards) -> list[str]:
+    """Of the text encoder of a slot, if others have trained it."""
+    return list(jobs.told_by(SCALE, slot_settings(wildcards).text_encoder))
+
+
 def prompts_option(wildcards, input) -> str:
     if not input.prompts:
         return ""
-    encoder = SCALE.text_encoders[slot_settings(wildcards).text_encoder]
+    encoder = text_encoder_settings(slot_settings(wildcards).text_encoder)
     manifest = shlex.quote(input.prompts[0])
-    return f"--prompts {manifest} --text-encoder {shlex.quote(as_json(encoder))}"
+    return f"--prompts {manifest} --text-encoder {shlex.quote(encoder)}"
 
 
-def captions_option(wildcards) -> str:
-    """The text encoder of the slot whose latents are cached, if it has one."""
+def captions_encoder(wildcards) -> str | None:
+    """Name of the text encoder of the slot whose latents are cached, if it has one."""
     for slot in SCALE.slots.values():
         if (slot.dataset, slot.autoencoder) == (wildcards.dataset, wildcards.autoencoder):
             if slot.text_encoder is not None:
-                encoder = as_json(SCALE.text_encoders[slot.text_encoder])
-                return f"--text-encoder {shlex.quote(encoder)}"
-    return ""
+                return slot.text_encoder
+    return None
+
+
+def captions_record(wildcards) -> list[str]:
+    return list(jobs.told_by(SCALE, captions_encoder(wildcards)))
+
+
+def captions_option(wildcards) -> str:
+    name = captions_encoder(wildcards)
+    return "" if name is None else f"--text-encoder {shlex.quote(text_encoder_settings(name))}"
 
 
 def model_records(wildcards) -> list[str]:
@@ -147,6 +177,10 @@ def autoencoder_data(wildcards) -> str:
 
 def extractor_settings(wildcards) -> str:
     return as_json(SCALE.extractors[wildcards.extractor])
+
+
+def fetched_text_encoder_settings(wildcards) -> str:
+    return as_json(SCALE.text_encoders[wildcards.text_encoder])
 
 
 def extractor_data(wildcards) -> str:

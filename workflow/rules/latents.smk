@@ -5,6 +5,7 @@ rule cache_latents:
     input:
         data=PLACES.dataset("{dataset}"),
         autoencoder=PLACES.autoencoder("{autoencoder}"),
+        text_encoder=captions_record,
     output:
         manifest=PLACES.latents("{dataset}", "{autoencoder}"),
     log:

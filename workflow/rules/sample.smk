@@ -6,6 +6,7 @@ rule sample:
         models=model_records,
         decoder=decoder_record,
         prompts=prompts_manifest,
+        text_encoder=text_encoder_record,
     output:
         PLACES.shard("{name}", "{seed}", "{step}", "{protocol}", "{shard}"),
     log:

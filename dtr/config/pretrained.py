@@ -1,0 +1,105 @@
+"""Networks that others have trained: what each is, where it comes from, what its files are called.
+
+Nothing here is downloaded or read; `dtr.assets.pretrained` does that. Free of torch.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+
+from dtr.config.stages import TextEncoderSettings
+from dtr.support.settings import Count, PartSettings, Positive, Settings
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Origin(NamedTuple):
+    """Where a network of others comes from."""
+
+    what: str
+    licence: str
+    files: tuple[str, ...]  # all of them are needed
+    repository: str | None = None  # of Hugging Face
+    urls: dict[str, str] = {}  # noqa: RUF012 - of files that are in no such repository
+    prefixes: dict[str, str] = {}  # noqa: RUF012 - how the SHA-256 of a file is known to begin
+
+    @property
+    def source(self) -> str:
+        """The place as a person would look it up."""
+        if self.repository is not None:
+            return f"huggingface.co/{self.repository}"
+        return ", ".join(self.urls.values())
+
+
+class PretrainedSettings(Settings):
+    """What is said of every network of others, beside its shape."""
+
+    origin: ClassVar[Origin]
+
+    path: str  # folder of its files; what is missing there is downloaded if that is allowed
+    download: bool = False
+    sha256: dict[str, Sha256] = Field(default_factory=dict)  # expected, by file name
+    network: dict[str, Any] | None = None  # its own configuration, known once it was read
+
+
+class SdVaeSettings(PretrainedSettings, PartSettings):
+    """The autoencoder `sd_vae`: Stable Diffusion's, with the decoder fine-tuned on an EMA."""
+
+    origin: ClassVar = Origin(
+        "Stable Diffusion's autoencoder sd-vae-ft-ema",
+        "MIT",
+        ("config.json", "diffusion_pytorch_model.safetensors"),
+        repository="stabilityai/sd-vae-ft-ema",
+    )
+
+    type: Literal["sd_vae"]
+    path: str = "results/assets/sd-vae-ft-ema"
+    latent_channels: Count = 4
+    downsampling: Count = 8
+    scale_factor: Positive = 0.18215
+
+
+class ClipSettings(PretrainedSettings, TextEncoderSettings):
+    """The text encoder `clip`: CLIP ViT-L/14's, all tokens after the final norm."""
+
+    origin: ClassVar = Origin(
+        "the text encoder of CLIP ViT-L/14",
+        "MIT",
+        ("config.json", "model.safetensors", "vocab.json", "merges.txt"),
+        repository="openai/clip-vit-large-patch14",
+    )
+
+    type: Literal["clip"]
+    path: str = "results/assets/clip-vit-large-patch14"
+    tokens: Count = 77
+    width: Count = 768
+    folder: str | None = None  # of the fetched network; the workflow says it
+
+
+class InceptionSettings(PretrainedSettings, PartSettings):
+    """The extractor `inception`: the Inception v3 of 2015 that FID is defined by.
+
+    resize: to 299 pixels as the evaluators of ADM and torch-fidelity do, as pytorch-fid does, or as
+    clean-fid does.
+    """
+
+    origin: ClassVar = Origin(
+        "torch-fidelity's port of the Inception network of 2015-12-05",
+        "Apache-2.0",
+        ("weights-inception-2015-12-05-6726825d.pth",),
+        urls={
+            "weights-inception-2015-12-05-6726825d.pth": "https://github.com/toshas/torch-fidelity/"
+            "releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+        },
+        prefixes={"weights-inception-2015-12-05-6726825d.pth": "6726825d"},
+    )
+
+    type: Literal["inception"]
+    path: str = "results/assets/inception"
+    resize: Literal["tensorflow", "pytorch", "clean"] = "tensorflow"
+    features: ClassVar[int] = 2048
+
+
+def is_pretrained(settings: Any) -> bool:
+    """Whether a part is fetched instead of trained."""
+    return isinstance(settings, PretrainedSettings)
