@@ -7,11 +7,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dtr import __version__
-from dtr.commands import cluster, data, exchange, measuring, plan, report, scale, training, trying
+from dtr.commands import (
+    cluster,
+    data,
+    exchange,
+    measuring,
+    plan,
+    report,
+    scale,
+    sharing,
+    training,
+    trying,
+)
 from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
 from dtr.support.errors import Refusal, Suspended
 
-MODULES = (data, training, measuring, exchange, trying, report, plan, scale, cluster)
+MODULES = (data, training, measuring, exchange, trying, report, sharing, plan, scale, cluster)
 """Where verbs are declared, in the order of `--help`."""
 
 

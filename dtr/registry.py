@@ -37,6 +37,7 @@ from pydantic import (
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file
 from dtr.support.settings import PartSettings, parse
+from dtr.support.trust import check_trusted
 
 Family = Literal[
     "routing", "weighting", "backbone", "source", "autoencoder", "text_encoder", "extractor"
@@ -229,6 +230,7 @@ def _installed(family: Family) -> dict[str, EntryPoint]:
 
 def _outside(family: Family, name: str) -> tuple[Callable[..., Any], Path]:
     """Builder and source file of a part that is not ours."""
+    check_trusted(named(family, name))
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
         return _from_file(family, name, Path(path).resolve(), attribute)

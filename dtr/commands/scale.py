@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtr.commands import options
+from dtr.support.errors import Refusal
 
 if TYPE_CHECKING:
     from dtr.config.scale import Scale
@@ -40,10 +41,33 @@ def read_scale(path: Path, changes: Sequence[str] = ()) -> "Scale":
     return load_scale_of_workflow(read_mapping(path), files=[path], entries=changes)
 
 
-def add_verbs(verbs: options.Verbs) -> None:
-    """Declare the verbs of this module, with their options."""
-    verb = options.add_verb(verbs, "settings", settings)
-    options.add_scale(verb)
+def scale_to_look_at(args: argparse.Namespace) -> "Scale | None":
+    """The scale of --configfile with --config, or of --settings; None without either.
+
+    Nothing is written to its results, so that they may be read-only.
+    """
+    from dtr.config.checks import parse_scale
+    from dtr.config.reading import merged, read_command_line, read_mapping
+
+    if args.configfile is not None and args.settings is not None:
+        raise Refusal("--configfile, --settings: one of them, and one only, names the scale")
+    if args.settings is not None:
+        return scale_of(args)
+    if args.configfile is None:
+        return None
+    content = merged(read_mapping(args.configfile), read_command_line(args.config))
+    return parse_scale(content, source=str(args.configfile))
+
+
+def add_scale_to_look_at(verb: argparse.ArgumentParser, told: str) -> None:
+    """The options that `scale_to_look_at` reads."""
+    options.add_path(verb, "--configfile", told, required=False)
+    options.add_settings(verb, required=False)
+    add_changes(verb)
+
+
+def add_changes(verb: argparse.ArgumentParser) -> None:
+    """Single values of a scale."""
     verb.add_argument(
         "--config",
         nargs="+",
@@ -51,5 +75,12 @@ def add_verbs(verbs: options.Verbs) -> None:
         metavar="KEY=VALUE",
         help="values in place of the file's, as after Snakemake's --config",
     )
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    verb = options.add_verb(verbs, "settings", settings)
+    options.add_scale(verb)
+    add_changes(verb)
 
     options.add_verb(verbs, "schema", schema)

@@ -25,6 +25,7 @@ RECORDS = (TRAININGS, *METRICS, CKA, THROUGHPUT)
 SCALE = "scale.json"
 # That a page has beside the paper's figures.
 OTHER_PICTURES = ("claims", "overlap", "training", "noise")
+BUILT_FROM = "report/built.json"  # beside a page: the records that it was built from
 BUILT = (  # what a report adds to a restored folder
     *(f"tables/table[1-8].{kind}" for kind in ("csv", "md", "tex")),
     *(f"figures/figure[2-6].{kind}" for kind in ("svg", "png", "pdf")),
@@ -32,6 +33,7 @@ BUILT = (  # what a report adds to a restored folder
     *(f"report/samples-*.{kind}" for kind in ("png", "jpeg")),
     *(f"claims/claims.{kind}" for kind in ("csv", "md", "json")),
     "report/index.html",
+    BUILT_FROM,
 )
 KEPT = Path(__file__).parents[2] / "results" / "reference"  # by the name of the scale
 FROM_REFERENCE = (
@@ -50,7 +52,7 @@ def collect(scale: Scale, out: Path) -> int:
     root = Path(scale.results)
     if root.resolve().is_relative_to(out.resolve()) or out.resolve().is_relative_to(root.resolve()):
         raise Refusal(f"{out}: is, holds or lies in the results {root}; name another folder")
-    paths = _records_below(root)
+    paths = records_below(root)
     if not paths:
         raise Refusal(f"{root}: no records to collect")
     if (broken := Records(scale).broken) != {}:
@@ -63,7 +65,8 @@ def collect(scale: Scale, out: Path) -> int:
     return len(collected)
 
 
-def _records_below(root: Path) -> list[Path]:
+def records_below(root: Path) -> list[Path]:
+    """Every record of models and measurements below a results folder, sorted."""
     return sorted(path for pattern in RECORDS for path in root.glob(pattern))
 
 
@@ -104,7 +107,7 @@ def restore(folder: Path, out: Path) -> Scale:
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise Refusal(f"{folder}: is where its report is built; name another folder")
     _make_room(out, built=True)
-    for path in (folder / SCALE, *_records_below(folder)):  # and nothing else that lies there
+    for path in (folder / SCALE, *records_below(folder)):  # and nothing else that lies there
         target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

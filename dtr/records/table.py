@@ -187,7 +187,7 @@ class Records:
             then = parse(RunSettings, record.settings, source="settings")
         except Refusal as refusal:
             return f"trained with settings that are no longer understood ({refusal})"
-        for name, value, before in _differing(now.plain(), then.plain()):
+        for name, value, before in differing(now.plain(), then.plain()):
             return f"trained with {name} = {before!r}, now {value!r}"
         for family, source in outside_sources(now).items():
             if record.sources.get(family) != source:
@@ -195,14 +195,14 @@ class Records:
         return None
 
 
-def _differing(now: Any, then: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, value now, value then) of what differs; lists are compared whole.
+def differing(now: Any, then: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value now, value then) of what differs in plain settings; lists whole.
 
     A part's type comes before its constants.
     """
     if isinstance(now, dict) and isinstance(then, dict):
         for name in sorted(now.keys() | then.keys(), key=lambda name: (name != "type", name)):
             inner = f"{prefix}.{name}" if prefix else name
-            yield from _differing(now.get(name), then.get(name), inner)
+            yield from differing(now.get(name), then.get(name), inner)
     elif now != then:
         yield prefix, now, then

@@ -118,8 +118,8 @@ def running_steps(root: Path) -> dict[tuple[str, int], int]:
     steps = {}
     for lock in sorted(root.glob(f"*/seed*/*/{LOCK}")):
         folder = lock.parent
-        if in_use(folder):
-            run, seed = folder.parts[-3], int(folder.parts[-2].removeprefix("seed"))
+        run, seed = folder.parts[-3], folder.parts[-2].removeprefix("seed")
+        if seed.isdecimal() and in_use(folder):
             log = read_log(folder)
-            steps[run, seed] = log[-1]["step"] if log else 0
+            steps[run, int(seed)] = log[-1]["step"] if log else 0
     return steps

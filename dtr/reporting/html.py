@@ -18,6 +18,7 @@ from dtr.planning.places import Places
 from dtr.planning.runs import selected_runs
 from dtr.records.schema import MetricsRecord, ModelRecord
 from dtr.records.table import Records
+from dtr.reporting.built import write_built
 from dtr.reporting.claims.answer import answer, lines
 from dtr.reporting.claims.judged import (
     ClaimResult,
@@ -72,6 +73,7 @@ def build_report(scale: Scale, root: Path | None = None) -> Path:
     page = root / "report" / "index.html"
     pictures = build_figures(records, figures=root / "figures", others=page.parent)
     _write_page(page, records, tables, claims, pictures, linked=(*TABLES, *FIGURES))
+    write_built(records, root)
     return page
 
 
@@ -86,6 +88,7 @@ def build_page(scale: Scale) -> Path:
     pictures = build_figures(records, figures=None, others=page.parent)
     tables, claims = build_tables(scale, records), build_claims(scale, records)
     _write_page(page, records, tables, claims, pictures, linked=scale.targets)
+    write_built(records, records.root)
     return page
 
 

@@ -63,7 +63,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, deep nesting
         raise Refusal(f"{path}: not readable as JSON ({error})") from None
     except OSError as error:  # a folder, or somebody else's file
         raise Refusal(f"{path}: not readable ({error.strerror})") from None

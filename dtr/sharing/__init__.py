@@ -1,0 +1,1 @@
+"""Results that change hands: checked, packed into one archive, merged with others."""
