@@ -11,6 +11,7 @@ from dtr.commands import (
     cluster,
     data,
     exchange,
+    launch,
     measuring,
     plan,
     report,
@@ -22,7 +23,19 @@ from dtr.commands import (
 from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
 from dtr.support.errors import Refusal, Suspended
 
-MODULES = (data, training, measuring, exchange, trying, report, sharing, plan, scale, cluster)
+MODULES = (
+    data,
+    training,
+    measuring,
+    exchange,
+    trying,
+    report,
+    sharing,
+    plan,
+    scale,
+    launch,
+    cluster,
+)
 """Where verbs are declared, in the order of `--help`."""
 
 

@@ -6,6 +6,7 @@ They import what they need when they run, so that `--help` and refusals are imme
 import argparse
 
 from dtr.commands import options
+from dtr.support.devices import use_device
 from dtr.support.threads import use_threads
 
 
@@ -71,13 +72,16 @@ def cache_latents(args: argparse.Namespace) -> None:
     from dtr.registry import settings_of
     from dtr.support.settings import parse
 
+    use_device(args.device)
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
         text_encoder = parse(
             settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
         )
-    cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder)
+    cache_latents(
+        ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder, device=args.device
+    )
 
 
 def real_features(args: argparse.Namespace) -> None:
@@ -85,8 +89,10 @@ def real_features(args: argparse.Namespace) -> None:
     from dtr.data.datasets import ImageDataset
     from dtr.metrics.features import write_real_features
 
+    use_device(args.device)
     use_threads(args.threads)
-    write_real_features(ImageDataset.open(args.data), args.extractor, args.out)
+    data = ImageDataset.open(args.data)
+    write_real_features(data, args.extractor, args.out, device=args.device)
 
 
 def add_verbs(verbs: options.Verbs) -> None:
@@ -118,10 +124,12 @@ def add_verbs(verbs: options.Verbs) -> None:
     options.add_path(verb, "--autoencoder", "folder of the trained autoencoder")
     options.add_text_encoder(verb)
     options.add_out(verb)
+    options.add_device(verb)
     options.add_threads(verb)
 
     verb = options.add_verb(verbs, "real-features", real_features)
     options.add_data(verb)
     options.add_extractor(verb)
     options.add_out(verb)
+    options.add_device(verb)
     options.add_threads(verb)

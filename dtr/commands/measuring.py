@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dtr.commands import options
 from dtr.commands.options import at_least, say
-from dtr.support.devices import check_device
+from dtr.support.devices import use_device
 from dtr.support.errors import Refusal
 from dtr.support.threads import use_threads
 
@@ -20,7 +20,7 @@ def sample(args: argparse.Namespace) -> None:
     from dtr.sampling.shards import write_samples
     from dtr.support.settings import parse
 
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     text_encoder = None
     if args.text_encoder:
@@ -48,7 +48,7 @@ def measure(args: argparse.Namespace) -> None:
     from dtr.metrics.measure import measure_model
     from dtr.support.settings import parse
 
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     protocol = parse(Protocol, args.protocol, source="--protocol")
     _check_measured(args, protocol.extractor)
@@ -93,7 +93,7 @@ def cka(args: argparse.Namespace) -> None:
 
     if len(args.model or ()) != 1:
         raise Refusal(f"--model: {len(args.model or ())} folders; one is measured")
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     failure = measure_cka(
         args.model[0],
@@ -114,7 +114,7 @@ def measure_images(args: argparse.Namespace) -> None:
     from dtr.metrics.images import measure_images
     from dtr.support.settings import parse
 
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     protocol = None
     if args.protocol is not None:

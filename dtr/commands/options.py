@@ -7,16 +7,20 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Verbs = argparse._SubParsersAction  # what add_subparsers returns has no public name
 
 
 def add_verb(
-    verbs: Verbs, name: str, function: Callable[[argparse.Namespace], None]
+    verbs: Verbs, name: str, function: Callable[[argparse.Namespace], None], **parsing: Any
 ) -> argparse.ArgumentParser:
-    """The parser of a new verb that calls `function`, whose docstring's first line is its help."""
+    """The parser of a new verb that calls `function`, whose docstring's first line is its help.
+
+    parsing: options of argparse's parser.
+    """
     summary = function.__doc__.splitlines()[0]
-    verb = verbs.add_parser(name, help=summary, description=summary)
+    verb = verbs.add_parser(name, help=summary, description=summary, **parsing)
     verb.set_defaults(verb=function)
     return verb
 
@@ -148,7 +152,7 @@ def add_bootstrap(verb: argparse.ArgumentParser) -> None:
 
 
 def add_device(verb: argparse.ArgumentParser) -> None:
-    """Where networks are computed; `dtr.support.devices.check_device` refuses what is not there."""
+    """Where networks are computed; `dtr.support.devices.use_device` refuses what is not there."""
     verb.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
 
 

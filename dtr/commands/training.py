@@ -4,10 +4,13 @@ They import what they need when they run, so that `--help` and refusals are imme
 """
 
 import argparse
+import os
 
 from dtr.commands import options
 from dtr.commands.options import at_least, say
-from dtr.support.devices import check_device
+from dtr.support.devices import use_device
+from dtr.support.gpus import LAUNCHER
+from dtr.support.processes import end_with
 from dtr.support.threads import use_threads
 
 
@@ -19,8 +22,12 @@ def train(args: argparse.Namespace) -> None:
     from dtr.training.distributed import world
     from dtr.training.loop import Execution, train_run, write_result
 
-    check_device(args.device)
-    use_threads(args.threads)
+    sharing = 1  # processes that have the job's threads
+    if launcher := os.environ.get(LAUNCHER):
+        end_with(int(launcher))
+        sharing = int(os.environ["LOCAL_WORLD_SIZE"])
+    use_device(args.device)
+    use_threads(max(1, args.threads // sharing))
     settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation)
@@ -45,7 +52,7 @@ def throughput(args: argparse.Namespace) -> None:
     """Time training steps of one of the paper's DiT sizes with DTR and without, in turn."""
     from dtr.analysis.throughput import measure_throughput
 
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     failure = measure_throughput(
         args.backbone,

@@ -101,10 +101,13 @@ def _batch_problems(scale: Scale) -> Iterator[str]:
     clusters = settings_model("weighting", "ant_uw").model_fields["clusters"].default
     clusters = scale.weighting.get("ant_uw", {}).get("clusters", clusters)
     for where, batch in batches.items():
-        for what, count in (
-            ("weighting.ant_uw.clusters", clusters),
-            ("execution.accumulation", scale.execution.accumulation),
-        ):
+        portions = ("execution.accumulation", scale.execution.accumulation)
+        if scale.execution.processes > 1:
+            portions = (
+                "execution.processes times execution.accumulation",
+                scale.execution.processes * scale.execution.accumulation,
+            )
+        for what, count in (("weighting.ant_uw.clusters", clusters), portions):
             if batch % count:
                 yield f"{where} = {batch}: not divisible by {what} ({count})"
 

@@ -86,14 +86,31 @@ class AnalysisSettings(Settings):
         return self
 
 
+Gpu = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(GPU|MIG)-[\w/-]+$")]
+
+
 class ExecutionSettings(Settings):
     """Where and in what portions the work is done; results depend on it by rounding at most."""
 
     device: Literal["cpu", "cuda"]
+    # GPUs of one machine that jobs share out, as CUDA_VISIBLE_DEVICES names them: numbers or UUIDs.
+    # None: all there are. The variable itself goes first, where it is set.
+    devices: Annotated[list[Gpu], Field(min_length=1)] | None = None
+    processes: Count = 1  # of one training, by torchrun on one machine; each takes a device
     accumulation: Count = 1  # portions of a batch, one after the other, where memory is short
     throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next
+
+    @model_validator(mode="after")
+    def _enough_devices(self) -> Self:
+        if self.devices is None:
+            return self
+        if self.device != "cuda":
+            raise ValueError(f"devices {self.devices} are of no use with device {self.device}")
+        if len(self.devices) < self.processes:
+            raise ValueError(f"processes {self.processes} exceeds the devices {self.devices}")
+        return self
 
 
 class Scale(Settings):

@@ -27,6 +27,8 @@ def cache_latents(
     autoencoder: Path,
     folder: Path,
     text_encoder: TextEncoderSettings | None = None,
+    *,
+    device: str = "cpu",
 ) -> None:
     """Encode the training split; write shards, labels and, last, manifest.json into `folder`.
 
@@ -34,7 +36,7 @@ def cache_latents(
     text encoder also tokens.npy, float32 [captions, T, W], the empty one last, and first.npy,
     int64 [n + 1], where the captions of each image begin.
     """
-    model, scale_factor = load_autoencoder(autoencoder)
+    model, scale_factor = load_autoencoder(autoencoder, device)
     encoder = read_record(AutoencoderRecord, autoencoder / ASSET[1])
     rows = dataset.positions("train")
     with replacing(folder / "labels.npy") as temporary:

@@ -3,14 +3,18 @@
 A process number says nothing by itself: other hosts, containers and restarts use it again.
 """
 
+import ctypes
 import os
+import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 PROC = Path("/proc")
 MACHINE_ID = Path("/etc/machine-id")
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 WHOLE_MACHINE = "pid:[4026531836]"  # Linux's name for the namespace that is no container
 
 
@@ -57,6 +61,18 @@ def alive(process: Mapping[str, Any]) -> bool | None:
     # A killed process stays a zombie until its parent asks for it.
     same = None in (began, process.get("began")) or began == process["began"]
     return same and state not in ("Z", "X")
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when `parent` is, where that is its parent and the system is Linux.
+
+    Otherwise the processes of a launcher that was killed would go on without it, on GPUs that the
+    next job takes for free.
+    """
+    if os.getppid() == parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was killed a moment before
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _state(pid: int) -> tuple[str | None, int | None]:

@@ -10,8 +10,9 @@ rule cka:
     log:
         PLACES.log("analysis", "cka-{run}-seed{seed}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
     resources:
+        gpu=GPUS,
         device=SCALE.execution.device,
     params:
         model=subpath(input.model, parent=True),
@@ -32,9 +33,10 @@ rule throughput:
         PLACES.log("analysis", "throughput-{size}"),
     priority: 3  # while the machine is quiet
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
     threads: SCALE.execution.throughput_threads
     resources:
+        gpu=GPUS,
         device=SCALE.execution.device,
         mem_mb=10_000,
     params:

@@ -65,6 +65,18 @@ def as_json(settings: Settings) -> str:
 
 SETTINGS = as_json(SCALE)
 
+# Of every job that computes on the scale's device: GPUs that it takes, and where its software comes
+# from if Snakemake is to install it.
+GPUS = 1 if SCALE.execution.device == "cuda" else 0
+ENVIRONMENT = f"../../envs/environment-{'cuda' if GPUS else 'cpu'}.yaml"
+if GPUS and SCALE.execution.devices is not None:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, SCALE.execution.devices)))
+
+# Several processes of one training are started by torchrun.
+TRAIN = "python -m dtr train"
+if (several := SCALE.execution.processes) > 1:
+    TRAIN = f"python -m dtr torchrun --standalone --nproc-per-node {several} -m -- dtr train"
+
 
 def named(assets, *, fetched: bool) -> str:
     """Those of the scale's networks that others have trained, or that it trains itself."""

@@ -11,7 +11,10 @@ rule cache_latents:
     log:
         PLACES.log("latents", "{dataset}--{autoencoder}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
+    resources:
+        gpu=GPUS,
+        device=SCALE.execution.device,
     params:
         revision=REVISIONS["latents"],
         folder=subpath(output.manifest, parent=True),
@@ -20,4 +23,4 @@ rule cache_latents:
     shell:
         "python -m dtr cache-latents --data {input.data:q} --autoencoder {params.autoencoder:q}"
         " {params.captions}"
-        " --out {params.folder:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --out {params.folder:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"

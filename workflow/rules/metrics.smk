@@ -11,13 +11,16 @@ rule real_features:
     log:
         PLACES.log("real", "{dataset}--{extractor}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
+    resources:
+        gpu=GPUS,
+        device=SCALE.execution.device,
     params:
         extractor=subpath(input.extractor, parent=True),
         revision=REVISIONS["metrics"],
     shell:
         "python -m dtr real-features --data {input.data:q} --extractor {params.extractor:q}"
-        " --out {output:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --out {output:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule measure:
@@ -31,8 +34,9 @@ rule measure:
     log:
         PLACES.log("measure", "{name}-seed{seed}-step{step}-{protocol}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
     resources:
+        gpu=GPUS,
         device=SCALE.execution.device,
     params:
         protocol=protocol_settings,

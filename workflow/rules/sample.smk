@@ -12,8 +12,9 @@ rule sample:
     log:
         PLACES.log("sample", "{name}-seed{seed}-step{step}-{protocol}-{shard}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
     resources:
+        gpu=GPUS,
         device=SCALE.execution.device,
         batch_size=SCALE.evaluation.batch_size,
     params:

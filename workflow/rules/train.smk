@@ -13,8 +13,10 @@ rule train:
         PLACES.log("train", "{run}-seed{seed}-step{step}"),
     priority: 1  # long chains first: the short jobs after them fill the cores to the end
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
+    threads: SCALE.execution.processes
     resources:
+        gpu=GPUS * SCALE.execution.processes,
         runtime=SCALE.execution.runtime_minutes,
         device=SCALE.execution.device,
         accumulation=SCALE.execution.accumulation,
@@ -26,7 +28,7 @@ rule train:
         work=work_folder,
         folder=subpath(output.record, parent=True),
     shell:
-        "python -m dtr train --run {wildcards.run} --step {wildcards.step}"
+        TRAIN + " --run {wildcards.run} --step {wildcards.step}"
         " --settings {params.settings:q} --data {input.data:q} --work {params.work:q}"
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation}"

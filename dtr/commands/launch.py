@@ -1,0 +1,57 @@
+"""The verb that starts one job in several processes."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from dtr.commands import options
+from dtr.support.devices import use_device
+from dtr.support.errors import Refusal, Suspended
+from dtr.support.gpus import LAUNCHER
+
+PATIENCE = "120"  # seconds for a checkpoint, after which torchrun kills a process that was stopped
+
+
+def torchrun(args: argparse.Namespace) -> None:
+    """Run torchrun, with its options, on free GPUs; ends as the first of its processes did.
+
+    Beside torchrun itself: GPUs are locked as for jobs of one process, and the exit status is that
+    of the processes, so that a training that was suspended (75) is not taken for one that failed.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import determine_local_world_size, parse_args, run
+
+    if not args.options:
+        raise Refusal("no options; example: --standalone --nproc-per-node 2 -m -- dtr train ...")
+    launched = parse_args(args.options)
+    if _device(launched.training_script_args) == "cuda":
+        use_device("cuda", determine_local_world_size(launched.nproc_per_node))
+    os.environ[LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # what torchrun warns that it does
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", PATIENCE)
+    try:
+        run(launched)
+    except ChildFailedError as failed:
+        raise SystemExit(_status(failed)) from None
+    except SignalException as stopped:
+        raise Suspended(f"stopped by {stopped.sigval.name}, with all processes") from None
+
+
+def _device(arguments: Sequence[str]) -> str:
+    """What --device among the arguments of the processes says."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_device(parser)
+    return parser.parse_known_args(list(arguments))[0].device
+
+
+def _status(failed) -> int:
+    """Exit status of the process that ended first; killed by a signal, as a shell has it."""
+    _, failure = failed.get_first_failure()
+    return 128 - failure.exitcode if failure.exitcode < 0 else failure.exitcode
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verb of this module, whose words all belong to torchrun."""
+    verb = options.add_verb(verbs, "torchrun", torchrun, prefix_chars="\0", add_help=False)
+    verb.add_argument("options", nargs=argparse.REMAINDER, help="of torchrun, and its command")
