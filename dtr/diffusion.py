@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HALF_BIN = 1 / 255  # half the width of one of 256 pixel values in [-1, 1]
 
@@ -56,10 +56,14 @@ class Schedule(Protocol):
     num_timesteps: int
 
 
-class Diffusion:
-    """A Gaussian diffusion over steps 0..T-1 (0 = least noise) given by its betas."""
+class Diffusion(nn.Module):
+    """A Gaussian diffusion over steps 0..T-1 (0 = least noise) given by its betas.
+
+    Its tables are buffers, moved by `to`, that no checkpoint holds: they follow from the schedule.
+    """
 
     def __init__(self, betas: np.ndarray, timesteps: np.ndarray | None = None) -> None:
+        super().__init__()
         self.betas = betas
         self.num_steps = len(betas)
         self.timesteps = np.arange(self.num_steps) if timesteps is None else timesteps
@@ -68,7 +72,7 @@ class Diffusion:
         variance = betas * (1 - previous) / (1 - self.alpha_bars)
         # The posterior variance is 0 at t = 0; its logarithm is clipped to that of t = 1.
         clipped = np.append(variance[1], variance[1:])
-        self._tables = {
+        tables = {
             "sqrt_alpha_bar": np.sqrt(self.alpha_bars),
             "sqrt_one_minus_alpha_bar": np.sqrt(1 - self.alpha_bars),
             "sqrt_recip_alpha_bar": np.sqrt(1 / self.alpha_bars),
@@ -78,7 +82,8 @@ class Diffusion:
             "log_beta": np.log(betas),
             "log_posterior_variance": np.log(clipped),
         }
-        self._gathered: dict[tuple[str, torch.device], Tensor] = {}
+        for name, table in tables.items():
+            self.register_buffer(name, torch.from_numpy(table).float(), persistent=False)
 
     @classmethod
     def from_settings(cls, settings: Schedule) -> "Diffusion":
@@ -98,10 +103,7 @@ class Diffusion:
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         """Row t of a table, float32, shaped to broadcast over the images of `like`."""
-        key = (name, like.device)
-        if key not in self._gathered:
-            self._gathered[key] = torch.from_numpy(self._tables[name]).float().to(like.device)
-        return self._gathered[key][t].view(-1, *[1] * (like.ndim - 1))
+        return getattr(self, name)[t].view(-1, *[1] * (like.ndim - 1))
 
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) noise; t: [B] int64."""

@@ -16,7 +16,15 @@ def generator(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
 
 
-@lru_cache(maxsize=1)  # all steps of an epoch ask for it; a million items take a tenth of a second
+def stream_words(*key: int | str) -> list[int]:
+    """The same key for a generator on a device (`dtr.support.philox`): four words below 2^32."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return [int.from_bytes(digest[start : start + 4], "big") for start in range(0, 16, 4)]
+
+
+# All steps of an epoch ask for it, and a million items take a tenth of a second; the next epoch's
+# is made ahead of time where batches are.
+@lru_cache(maxsize=2)
 def epoch_permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order in which epoch `epoch` visits `size` items: [size] int64."""
     order = generator(seed, "order", epoch).permutation(size)

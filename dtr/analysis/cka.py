@@ -181,7 +181,7 @@ def measure_cka(
     model, settings = load_model(model_folder, device)
     data = open_training_data(data_manifest)
     _check(settings, data, n, batch_size)
-    diffusion = Diffusion.from_settings(settings.diffusion)
+    diffusion = Diffusion.from_settings(settings.diffusion).to(device)
     timesteps = cka_timesteps(diffusion.num_steps)
     cka = [MinibatchCKA() for _ in model.blocks] if train.status == "ok" else []
     if cka:

@@ -16,7 +16,7 @@ import torch
 from dtr.analysis.complexity import IN_CHANNELS, PATCH, PRESETS, TOKENS, parameter_count
 from dtr.config.backbones import DiTSize, Inputs
 from dtr.config.stages import DiffusionSettings, OptimisationSettings, RunSettings
-from dtr.data.rows import TrainingData
+from dtr.data.rows import EVERY, TrainingData
 from dtr.records.provenance import provenance
 from dtr.records.schema import Speed, ThroughputRecord, write_record
 from dtr.routing import Windows
@@ -42,8 +42,10 @@ class NoiseLatents(TrainingData):
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.manifest["shape"])
 
-    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-        return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)
+    def sample(
+        self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
+    ) -> np.ndarray:
+        return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)[part]
 
 
 def noise_trainer(settings: RunSettings, device: str = "cpu") -> Trainer:

@@ -98,6 +98,11 @@ class ADM(nn.Module):
         """The null label in place of every label of y: [B] int64."""
         return null_labels(y, self.null_label)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Residual and attention blocks, in the order of their names."""
+        return [m for m in self.modules() if isinstance(m, ResBlock | AttentionBlock)]
+
     def _build_levels(self) -> None:
         """Down through the levels, the middle, and up again; each stage up reads one stage down."""
         settings = self.settings

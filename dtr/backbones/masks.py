@@ -20,6 +20,7 @@ class ChannelMasks(nn.Module):
         super().__init__()
         self.rule = masks if isinstance(masks, ChangingMasks) else None
         self.num_layers = num_layers
+        self._own: dict[str, np.ndarray] = {}  # the arrays of masks that change, on the host
         self._hash = hash_masks(masks)
         for name, array in ({"table": masks} if self.rule is None else masks.start()).items():
             self.register_buffer(name, torch.from_numpy(array))
@@ -28,18 +29,34 @@ class ChannelMasks(nn.Module):
         """Called after training step `step` (counted from 1); fixed masks stay as they are."""
         if self.rule is None:
             return
-        # On the CPU these share the buffers' memory, elsewhere they are copied back.
-        arrays = {name: buffer.cpu().numpy() for name, buffer in self.named_buffers()}
+        before = {name: array.copy() for name, array in self._away().items()}
+        arrays = self._arrays()
         self.rule.after_step(arrays, step)
-        for name, buffer in self.named_buffers():
-            if buffer.device.type != "cpu":
-                buffer.copy_(torch.from_numpy(arrays[name]))
+        # To another device goes what has changed: most steps change nothing, and wait for nothing.
+        for name, array in before.items():
+            if not np.array_equal(array, arrays[name]):
+                self.get_buffer(name).copy_(torch.from_numpy(arrays[name]))
 
     def progress(self) -> dict[str, float]:
         """What the log of a run should say about changing masks."""
-        if self.rule is None:
-            return {}
-        return self.rule.progress({name: b.cpu().numpy() for name, b in self.named_buffers()})
+        return {} if self.rule is None else self.rule.progress(self._arrays())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of masks that change: the memory of the buffers, or the host's copy of it."""
+        buffers = dict(self.named_buffers())
+        if all(buffer.device.type == "cpu" for buffer in buffers.values()):
+            return {name: buffer.numpy() for name, buffer in buffers.items()}
+        if not self._own:
+            self._own = {name: buffer.cpu().numpy() for name, buffer in buffers.items()}
+        return self._own
+
+    def _away(self) -> dict[str, np.ndarray]:
+        """Those of them that are a copy of what lies on another device."""
+        return self._arrays() if self.table.device.type != "cpu" else {}
+
+    def _load_from_state_dict(self, *arguments, **options) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._own = {}
 
     def hash(self) -> str:
         """What identifies the masks before the first step: SHA-256 of the table, and the rule."""

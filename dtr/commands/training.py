@@ -21,6 +21,7 @@ def train(args: argparse.Namespace) -> None:
     from dtr.support.settings import parse
     from dtr.training.distributed import world
     from dtr.training.loop import Execution, train_run, write_result
+    from dtr.training.means import Means
 
     sharing = 1  # processes that have the job's threads
     if launcher := os.environ.get(LAUNCHER):
@@ -30,7 +31,8 @@ def train(args: argparse.Namespace) -> None:
     use_threads(max(1, args.threads // sharing))
     settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
-    execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation)
+    means = Means(rng=args.rng, compile=args.compile, recompute=args.recompute)
+    execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation, means)
     title = f"train {args.run} seed {settings.seed}"
     with world(args.device) as processes:
         trainer, folder, diverged = train_run(
@@ -83,6 +85,17 @@ def add_verbs(verbs: options.Verbs) -> None:
         default=1,
         help="portions of a batch, one after the other, where memory is short",
     )
+    verb.add_argument(
+        "--rng",
+        choices=("auto", "host", "device"),
+        default="auto",
+        help="where noise is drawn; auto: on the device, of a CPU on the host",
+    )
+    for name, help in (
+        ("--compile", "compile each block of the network: seconds now, faster steps"),
+        ("--recompute", "activations again in the backward pass: less memory, the same numbers"),
+    ):
+        verb.add_argument(name, choices=("nothing", "blocks"), default="nothing", help=help)
     verb.add_argument(
         "--checkpoint-seconds", type=at_least(0.0), default=60.0, help="between two checkpoints"
     )

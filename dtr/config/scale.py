@@ -101,6 +101,10 @@ class ExecutionSettings(Settings):
     throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next
+    # Where the noise of a training is drawn; auto: on the device, of a CPU on the host.
+    rng: Literal["auto", "host", "device"] = "auto"
+    compile: Literal["nothing", "blocks"] = "nothing"  # of a network in training, one by one
+    recompute: Literal["nothing", "blocks"] = "nothing"  # activations, where memory is short
 
     @model_validator(mode="after")
     def _enough_devices(self) -> Self:

@@ -127,7 +127,8 @@ class OptimisationSettings(Settings):
     adam_betas: tuple[Share, Share]
     ema_decay: Share
     label_dropout: Share
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # Of the network's products; float16, the authors' own, with a loss scale that adapts itself.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class RunSettings(Settings):

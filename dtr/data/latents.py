@@ -5,16 +5,19 @@ The posterior is sampled anew at every visit, as when the autoencoder runs insid
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from dtr.assets.autoencoder import encode, load_autoencoder
 from dtr.assets.text_encoder import build_text_encoder, write_tokens
 from dtr.config.stages import TextEncoderSettings
 from dtr.data.captions import flatten
 from dtr.data.datasets import ImageDataset, check_files, read_manifest
-from dtr.data.rows import TrainingData
+from dtr.data.rows import EVERY, TrainingData
 from dtr.planning.places import ASSET
 from dtr.records.schema import AutoencoderRecord, read_record
 from dtr.support.files import hash_file, hash_json, replacing, write_json
@@ -100,16 +103,33 @@ class LatentDataset(TrainingData):
         """Of one latent: (channels, height, width)."""
         return tuple(self.manifest["shape"])
 
-    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    noisy: ClassVar[bool] = True
+
+    def sample(
+        self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
+    ) -> np.ndarray:
         """Scaled latents of `rows`, each mirrored with probability 1/2 where mirrors are cached.
 
-        rows: [B] int64.  Returns [B, C, h, w] float32, drawn from the posteriors with `draws`.
+        rows: [B] int64.  Returns [b, C, h, w] float32, drawn from the posteriors with `draws`.
         """
         mirror = draws.integers(self.manifest["mirrors"], size=len(rows))
         noise = draws.standard_normal((len(rows), *self.shape), dtype=np.float32)
-        shard, row = np.divmod(rows, SHARD_SIZE)
-        moments = np.stack(
-            [self.shards[s][r, m] for s, r, m in zip(shard, row, mirror, strict=True)]
-        )
+        moments = self._moments(rows[part], mirror[part])
         std = np.exp(0.5 * moments[:, 1])
-        return (moments[:, 0] + std * noise) * np.float32(self.manifest["scale_factor"])
+        return (moments[:, 0] + std * noise[part]) * np.float32(self.manifest["scale_factor"])
+
+    def stored(
+        self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
+    ) -> np.ndarray:
+        """Mean and log-variance of each row or its mirror: [b, 2, C, h, w]."""
+        mirror = draws.integers(self.manifest["mirrors"], size=len(rows))
+        return self._moments(rows[part], mirror[part])
+
+    def learned(self, stored: Tensor, noise: Tensor | None) -> Tensor:
+        """Scaled latents drawn from the posteriors with `noise`: [b, C, h, w] float32."""
+        mean, log_variance = stored.float().unbind(1)
+        return (mean + torch.exp(0.5 * log_variance) * noise) * self.manifest["scale_factor"]
+
+    def _moments(self, rows: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+        shard, row = np.divmod(rows, SHARD_SIZE)
+        return np.stack([self.shards[s][r, m] for s, r, m in zip(shard, row, mirror, strict=True)])

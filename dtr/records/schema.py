@@ -78,6 +78,8 @@ class ModelRecord(Record):
     history: list[LossPoint] = []
     processes: int = 1
     accumulation: int = 1
+    # Where noise was drawn: by the device it was used on, or on the host as in all records before.
+    rng: Literal["host", "device", "mixed"] = "host"
     imported_from: Origin | None = None
 
 

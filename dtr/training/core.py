@@ -9,6 +9,9 @@ from dtr.config.stages import OptimisationSettings, RunSettings
 from dtr.diffusion import Diffusion
 from dtr.weighting import Weighting, build_weighting
 
+# Weights, losses and EMA are float32 whatever the precision of the network's products.
+REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 class TrainedWeighting(nn.Module):
     """A loss weighting on the device: its tables as buffers, its numbers as parameters."""
@@ -39,12 +42,12 @@ class Objective(nn.Module):
         self.diffusion = Diffusion.from_settings(settings.diffusion)
         rule = build_weighting(settings.weighting, self.diffusion.snr())
         self.weighting = TrainedWeighting(rule)
-        self.reduced = settings.training.precision == "bfloat16"
+        self.reduced = REDUCED.get(settings.training.precision)
 
     def forward(self, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """[loss, mean mse, mean vb] of a batch; x0, noise: [B, C, H, W]; t, y: [B] int64."""
         x_t = self.diffusion.add_noise(x0, t, noise)
-        with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.reduced):
+        with torch.autocast(x0.device.type, self.reduced, enabled=self.reduced is not None):
             output = self.model(x_t, t, y)
         mse, vb = self.diffusion.loss_terms(output, x0, x_t, t, noise)
         return torch.stack([self.weighting(mse, vb, t), mse.mean(), vb.mean()])

@@ -20,6 +20,7 @@ from dtr.support.progress import Progress
 from dtr.training.budget import deadline, interruptible, scheduler_job
 from dtr.training.checkpoint import load_checkpoint, save_checkpoint
 from dtr.training.distributed import World
+from dtr.training.means import MEANS, Means
 from dtr.training.trainer import Trainer
 
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
@@ -32,6 +33,7 @@ class Execution:
     checkpoint_seconds: float = 60.0
     budget_minutes: float | None = None
     accumulation: int = 1  # portions of a batch
+    means: Means = MEANS
 
 
 def train_run(
@@ -50,7 +52,9 @@ def train_run(
     budget ends or the process is asked to stop; Busy if another process works there.
     """
     _check_data(settings, data)
-    trainer = Trainer(settings, data, world, accumulation=execution.accumulation)
+    trainer = Trainer(
+        settings, data, world, accumulation=execution.accumulation, means=execution.means
+    )
     fingerprint = trainer.fingerprint
     folder = work / fingerprint[:16]
     if step == 0:
@@ -61,6 +65,12 @@ def train_run(
         if saved is not None:
             trainer.restore(saved)
             print(f"{title}: resumed at step {trainer.step}", flush=True)
+            if trainer.rng == "mixed":
+                print(
+                    f"{title}: its noise was drawn elsewhere until now (execution.rng); both are "
+                    "functions of seed and step, the record says `mixed`",
+                    flush=True,
+                )
         diverged = _loop(trainer, step, folder, execution, title, interrupted)
         return trainer, folder, diverged
 
@@ -162,5 +172,6 @@ def write_result(
         provenance=provenance(trainer.world.device),
         processes=trainer.world.size,
         accumulation=trainer.accumulation,
+        rng=trainer.rng,
         wall_seconds=trainer.seconds,
     )

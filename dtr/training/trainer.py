@@ -4,20 +4,19 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dtr.backbones.dropout import ImageDropout
+from dtr.backbones.dropout import dropouts_of
 from dtr.backbones.masks import ChannelMasks
 from dtr.config.stages import RunSettings
-from dtr.data.batches import draw_batch
 from dtr.data.rows import TrainingData
 from dtr.registry import part_identity
-from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.training.core import Objective, learning_rate
 from dtr.training.distributed import World
+from dtr.training.feed import build_feed
+from dtr.training.means import MEANS, Means, prepare
 
 
 class Trainer:
@@ -30,6 +29,7 @@ class Trainer:
         world: World,
         *,
         accumulation: int = 1,
+        means: Means = MEANS,
     ) -> None:
         self.settings, self.data = settings, data
         self.world, self.accumulation = world, accumulation
@@ -45,7 +45,12 @@ class Trainer:
         if data.tokens is not None:
             self.model.null_tokens.copy_(torch.from_numpy(data.null_tokens.copy()))
         self.routed = [m for m in self.model.modules() if isinstance(m, ChannelMasks)]
-        self.dropouts = [m for m in self.model.modules() if isinstance(m, ImageDropout)]
+        self.dropouts = dropouts_of(self.model)
+        self.feed = build_feed(
+            data, settings, self.weighting.rule, world, rng=means.rng, ahead=means.ahead
+        )
+        self.rng = self.feed.rng
+        prepare(self.model, means, self.rng)
         training = settings.training
         trained = [p for p in self.model.parameters() if p.requires_grad]
         groups = [{"params": trained, "weight_decay": training.weight_decay}]
@@ -60,6 +65,9 @@ class Trainer:
         )
         # A copy of the initial weights, over all named parameters; buffers are not averaged.
         self.ema = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.averaged = [p.detach() for p in self.model.parameters()]  # the same memory
+        scaled = training.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.feed.device.type, enabled=scaled)
         self.parallel = world.wrap(self.objective)
 
     def state(self) -> dict[str, Any]:
@@ -69,6 +77,8 @@ class Trainer:
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
             "weighting": self.weighting.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": self.rng,
             "step": self.step,
             "seconds": self.seconds,
             "fingerprint": self.fingerprint,
@@ -80,23 +90,25 @@ class Trainer:
         self.ema = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.rng = self.feed.rng
+        if state["step"] and state.get("rng", "host") != self.rng:
+            self.rng = "mixed"
         self.step, self.seconds = state["step"], state["seconds"]
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """This process's part of x0, timesteps, labels and noise of the current step."""
-        part = self.world.slice_of(self.settings.training.batch_size)
-        batch = draw_batch(self.data, self.settings, self.weighting.rule, self.step, part)
-        x0, t, y, noise = (torch.from_numpy(values).to(self.world.device) for values in batch)
-        return x0, t, y, noise
+        return self.feed.batch(self.step)
 
     def portions(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The batch of the current step in `accumulation` equal portions, with their dropout."""
-        size, seeds = self._portion_size(), self._dropout_seeds()
+        size = self._portion_size()
         for number, portion in enumerate(zip(*(v.split(size) for v in self.batch()), strict=True)):
-            own = seeds[number * size : (number + 1) * size] if self.dropouts else ()
-            streams = [torch.Generator(self.world.device).manual_seed(int(seed)) for seed in own]
-            for dropout in self.dropouts:
-                dropout.streams = streams
+            if self.dropouts:
+                own = self.feed.dropout(self.step, slice(number * size, (number + 1) * size))
+                for dropout in self.dropouts:
+                    dropout.streams = own
             yield portion
 
     def _portion_size(self) -> int:
@@ -105,12 +117,6 @@ class Trainer:
         if count < 1 or images % count:
             raise Refusal(f"accumulation = {count}: must divide the {images} images of a process")
         return images // count
-
-    def _dropout_seeds(self) -> np.ndarray:
-        """Of this process's images in the current step: [B] int64, wherever they are computed."""
-        size = self.settings.training.batch_size
-        draws = generator(self.settings.seed, "dropout", self.step)
-        return draws.integers(2**62, size=size)[self.world.slice_of(size)]
 
     def train_step(self) -> Tensor:
         """One optimiser step and EMA update; returns [loss, mean mse, mean vb]."""
@@ -122,11 +128,11 @@ class Trainer:
         for number, portion in enumerate(self.portions(), start=1):
             with self.world.adding_up(self.parallel, more=number < self.accumulation):
                 values = self.parallel(*portion) / self.accumulation
-                values[0].backward()
+                self.scaler.scale(values[0]).backward()
             total += values.detach()
-        self.optimizer.step()
-        parameters = [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(list(self.ema.values()), parameters, 1 - training.ema_decay)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        torch._foreach_lerp_(list(self.ema.values()), self.averaged, 1 - training.ema_decay)
         self.step += 1
         for masks in self.routed:
             masks.after_step(self.step)

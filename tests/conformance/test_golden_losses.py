@@ -35,8 +35,11 @@ class Bumps(TrainingData):
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.manifest["shape"])
 
-    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    def sample(
+        self, rows: np.ndarray, draws: np.random.Generator, part: slice = slice(None)
+    ) -> np.ndarray:
         channels, side, _ = self.shape
+        rows = rows[part]
         waves = np.sin(np.arange(side) * (1 + rows[:, None] % 7) / side)
         images = waves[:, None, :, None] * waves[:, None, None, :]
         return np.repeat(images, channels, axis=1).astype(np.float32)

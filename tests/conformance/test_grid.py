@@ -18,7 +18,7 @@ import yaml
 from dtr.config.checks import load_scale
 from dtr.config.resolve import run_settings
 from dtr.config.scale import Scale
-from dtr.data.rows import TrainingData
+from dtr.data.rows import EVERY, TrainingData
 from dtr.experiments import RUNS, SLOTS, Run
 from dtr.planning.evaluations import protocol
 from dtr.registry import BUILT_IN, Family, known_names, named, settings_model
@@ -44,9 +44,11 @@ class RandomData(TrainingData):
     def shape(self) -> tuple[int, int, int]:
         return tuple(self.manifest["shape"])
 
-    def sample(self, rows: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    def sample(
+        self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
+    ) -> np.ndarray:
         draws.standard_normal(3)  # so that the next draws differ from those without sampling
-        return np.random.default_rng(0).standard_normal((64, *self.shape), np.float32)[rows]
+        return np.random.default_rng(0).standard_normal((64, *self.shape), np.float32)[rows[part]]
 
 
 @pytest.fixture(scope="module")

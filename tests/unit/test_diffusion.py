@@ -29,7 +29,7 @@ def test_cosine_schedule_golden(cosine):
 
 
 def test_clipped_posterior_variance(cosine):
-    assert cosine._tables["log_posterior_variance"][0] == pytest.approx(-10.734083, abs=1e-6)
+    assert float(cosine.log_posterior_variance[0]) == pytest.approx(-10.734083, abs=1e-6)
 
 
 def test_linear_schedule_golden():

@@ -25,7 +25,7 @@ LONGEST = 300  # lines of a module
 LIGHT = ("support", *IDEAS, "config", "planning", "data.sources", "assets.text_encoder",
          "records.schema", "commands.cluster")  # fmt: skip
 HEAVY = {"torch", "diffusers", "torchvision", "safetensors", "pandas", "scipy", "matplotlib"}
-EXCEPT = {"dtr.diffusion"}  # of the ideas, the one that computes with tensors
+EXCEPT = {"dtr.diffusion", "dtr.support.philox"}  # they compute with tensors
 ROOT = Path(__file__).resolve().parents[2] / "dtr"
 
 

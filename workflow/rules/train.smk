@@ -21,6 +21,9 @@ rule train:
         device=SCALE.execution.device,
         accumulation=SCALE.execution.accumulation,
         checkpoint_seconds=SCALE.execution.checkpoint_seconds,
+        rng=SCALE.execution.rng,
+        compile=SCALE.execution.compile,
+        recompute=SCALE.execution.recompute,
     params:
         settings=train_settings,
         revision=REVISIONS["train"],
@@ -31,6 +34,7 @@ rule train:
         TRAIN + " --run {wildcards.run} --step {wildcards.step}"
         " --settings {params.settings:q} --data {input.data:q} --work {params.work:q}"
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
-        " --accumulation {resources.accumulation}"
+        " --accumulation {resources.accumulation} --rng {resources.rng}"
+        " --compile {resources.compile} --recompute {resources.recompute}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --budget-minutes {resources.runtime} 2>&1 | tee {log:q}"
