@@ -95,6 +95,21 @@ def real_features(args: argparse.Namespace) -> None:
     write_real_features(data, args.extractor, args.out, device=args.device)
 
 
+def reference(args: argparse.Namespace) -> None:
+    """Write the statistics that samples are compared with: published, or of the training images."""
+    from dtr.config.references import ReferenceSettings
+    from dtr.metrics.reference import write_reference
+    from dtr.support.devices import check_device
+    from dtr.support.settings import parse
+
+    check_device(args.device)
+    use_threads(args.threads)
+    settings = parse(ReferenceSettings, args.settings, source="--settings")
+    write_reference(
+        args.name_of, settings, args.extractor, args.out, data=args.data, device=args.device
+    )
+
+
 def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
     verb = options.add_verb(verbs, "prepare-data", prepare_data)
@@ -129,6 +144,15 @@ def add_verbs(verbs: options.Verbs) -> None:
 
     verb = options.add_verb(verbs, "real-features", real_features)
     options.add_data(verb)
+    options.add_extractor(verb)
+    options.add_out(verb)
+    options.add_device(verb)
+    options.add_threads(verb)
+
+    verb = options.add_verb(verbs, "reference", reference)
+    verb.add_argument("--reference", required=True, help="its name in the scale", dest="name_of")
+    options.add_settings(verb)
+    options.add_path(verb, "--data", "manifest.json of the dataset to compute from", required=False)
     options.add_extractor(verb)
     options.add_out(verb)
     options.add_device(verb)

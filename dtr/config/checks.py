@@ -43,14 +43,20 @@ def problems(scale: Scale) -> Iterator[str]:
         yield f"seeds = {scale.seeds}: each seed may appear once"
     for kind in ("autoencoders", "extractors"):
         for name, asset in getattr(scale, kind).items():
-            if not is_pretrained(asset):
-                yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
+            if is_pretrained(asset):
+                continue
+            yield from _unknown(f"{kind}.{name}.dataset", asset.dataset, scale.datasets)
+            if (data := scale.datasets.get(asset.dataset)) is not None and not data.num_test:
+                yield f"datasets.{asset.dataset}.num_test = 0: {kind}.{name} is tested on some"
+    for name, reference in scale.references.items():
+        yield from _unknown(f"references.{name}.dataset", reference.dataset, scale.datasets)
     for preset, size in scale.backbones.items():
         if size.type != (kind := BACKBONES.get(preset, size.type)):
             yield f"backbones.{preset}.type = {size.type!r}: the paper's is {kind!r}"
     for name, slot in scale.slots.items():
         yield from _unknown(f"slots.{name}.dataset", slot.dataset, scale.datasets)
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
+        yield from _reference_problems(scale, name, slot)
         yield from _slot_problems(scale, name, slot)
     yield from _deviation_problems(scale)
     yield from _claim_problems(scale)
@@ -110,6 +116,24 @@ def _batch_problems(scale: Scale) -> Iterator[str]:
         for what, count in (("weighting.ant_uw.clusters", clusters), portions):
             if batch % count:
                 yield f"{where} = {batch}: not divisible by {what} ({count})"
+
+
+def _reference_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]:
+    if slot.reference is None:
+        return
+    where = f"slots.{name}.reference"
+    yield from _unknown(where, slot.reference, scale.references)
+    reference = scale.references.get(slot.reference)
+    if reference is None:
+        return
+    if reference.dataset != slot.dataset:
+        yield f"{where} = {slot.reference!r}: of the dataset {reference.dataset!r}, not the slot's"
+    least = max(scale.evaluation.kid_subset, scale.evaluation.neighbours + 1)
+    if reference.images < least:
+        yield (
+            f"references.{slot.reference}.images = {reference.images}: kid_subset and neighbours "
+            f"need at least {least}"
+        )
 
 
 def _slot_problems(scale: Scale, name: str, slot: SlotSettings) -> Iterator[str]:

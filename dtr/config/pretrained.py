@@ -3,14 +3,12 @@
 Nothing here is downloaded or read; `dtr.assets.pretrained` does that. Free of torch.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from dtr.config.stages import TextEncoderSettings
-from dtr.support.settings import Count, PartSettings, Positive, Settings
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+from dtr.support.settings import Count, PartSettings, Positive, Settings, Sha256
 
 
 class Origin(NamedTuple):
@@ -97,7 +95,7 @@ class InceptionSettings(PretrainedSettings, PartSettings):
     type: Literal["inception"]
     path: str = "results/assets/inception"
     resize: Literal["tensorflow", "pytorch", "clean"] = "tensorflow"
-    features: ClassVar[int] = 2048
+    features: ClassVar[int] = 2048 + 17 * 17 * 7  # numbers of an image that are kept: FID's, sFID's
 
 
 def is_pretrained(settings: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dtr.config.references import ReferenceSettings
 from dtr.config.stages import DiffusionSettings, OptimisationSettings
 from dtr.experiments import FIGURES, SLOTS, TABLES, Run
 from dtr.registry import settings_of
@@ -19,6 +20,7 @@ class SlotSettings(Settings):
 
     dataset: Name
     extractor: Name
+    reference: Name | None = None  # None: the features of all training images
     autoencoder: Name | None = None  # None: the model works on pixels
     text_encoder: Name | None = None  # of the slot that is told captions
     num_classes: Count = 1
@@ -129,6 +131,7 @@ class Scale(Settings):
     autoencoders: dict[Name, settings_of("autoencoder")]
     extractors: dict[Name, settings_of("extractor")]
     text_encoders: dict[Name, settings_of("text_encoder")] = Field(default_factory=dict)
+    references: dict[Name, ReferenceSettings] = Field(default_factory=dict)
     slots: dict[Literal[tuple(SLOTS)], SlotSettings]
     backbones: dict[str, settings_of("backbone")]
     routing: RoutingDefaults

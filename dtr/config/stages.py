@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dtr.config.backbones import Inputs
+from dtr.config.references import Reference
 from dtr.registry import part_source, settings_of
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_json
@@ -35,7 +36,8 @@ class SourceSettings(PartSettings):
 
     resolution: Count
     mirror: bool  # whether a mirrored image is still a valid one (not so for digits)
-    num_test: Count  # images kept out of training, of digits the same number of each class
+    # Images kept out of training, of digits the same number of each class.
+    num_test: Annotated[int, Field(ge=0)]
 
     @property
     def expected_images(self) -> int | None:
@@ -178,6 +180,8 @@ class Protocol(Settings):
     kid_subset: Count
     inception_split: Count
     dtype: Literal["float32"] = "float32"
+    # Not written where the training images alone are the reference, as they were before.
+    reference: Reference | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def id(self) -> str:

@@ -2,21 +2,27 @@
 
 A file holds `features` float32 [n, d], `logits` float32 [n, classes], `extractor` (SHA-256 of the
 network's weights), where the images have classes `labels` int64 [n], and of generated images
-`samples`, the SHA-256 of their file.
+`samples`, the SHA-256 of their file. Extractors that give them: `spatial` float32 [n, s]. A
+reference (`dtr.metrics.reference`) also holds statistics of images that are not in the file.
 """
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dtr.data.datasets import ImageDataset
+from dtr.metrics.gaussians import Gaussian
 from dtr.planning.places import ASSET
 from dtr.records.schema import ExtractorRecord, read_record
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_npz, replacing
+
+PER_IMAGE = ("features", "logits", "labels", "spatial")
 
 
 @dataclass(frozen=True)
@@ -27,14 +33,34 @@ class Features:
     logits: np.ndarray
     labels: np.ndarray | None
     extractor: str
+    spatial: np.ndarray | None = None
+    mu: np.ndarray | None = None  # of a reference: mean and covariance of all of its images
+    sigma: np.ndarray | None = None
+    mu_s: np.ndarray | None = None
+    sigma_s: np.ndarray | None = None
+    reference: str | None = None  # where these statistics come from, as JSON
+
+    def gaussian(self, part: str = "features") -> Gaussian | None:
+        """The known statistics of the `features` or of the `spatial` features, else their own."""
+        mean, covariance = (
+            (self.mu, self.sigma) if part == "features" else (self.mu_s, self.sigma_s)
+        )
+        if mean is not None:
+            return Gaussian(mean, covariance)
+        values = getattr(self, part)
+        return None if values is None or len(values) < 2 else Gaussian.of(values)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def rows(self, positions: np.ndarray) -> "Features":
         """The images at `positions`, in that order."""
-        labels = None if self.labels is None else self.labels[positions]
-        return Features(self.features[positions], self.logits[positions], labels, self.extractor)
+
+        def of(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[positions]
+
+        own = {name: of(getattr(self, name)) for name in PER_IMAGE}
+        return replace(self, **own)
 
 
 def sample_features(
@@ -73,6 +99,15 @@ def sampling_seconds(samples: Sequence[Path]) -> float:
     return float(sum(told))
 
 
+def reference_of(real: Path) -> dict[str, Any] | None:
+    """Where the statistics in a file of real images come from; None where it has no others'."""
+    try:
+        told = read_npz(real, only="reference").get("reference")
+    except Refusal:  # whoever needs the features says what is wrong with the file
+        return None
+    return None if told is None else json.loads(str(told))
+
+
 def extractor_hash(folder: Path) -> str:
     """SHA-256 of an extractor's weights, by its record."""
     return read_record(ExtractorRecord, folder / ASSET[1]).weights_sha256
@@ -102,14 +137,14 @@ def load_features(paths: Sequence[Path]) -> Features:
         same_extractor(part, parts[0], where=path)
         if (part.labels is None) != (parts[0].labels is None):
             raise Refusal(f"{path}: labels in some files only ({paths[0]} differs)")
+    if len(parts) == 1:
+        return parts[0]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("features", "logits")
+        for name in PER_IMAGE
+        if getattr(parts[0], name) is not None
     }
-    labels = None
-    if parts[0].labels is not None:
-        labels = np.concatenate([part.labels for part in parts])
-    return Features(**joined, labels=labels, extractor=parts[0].extractor)
+    return replace(parts[0], **joined)
 
 
 def same_extractor(first: Features, second: Features, *, where: Path) -> None:
@@ -123,14 +158,11 @@ def same_extractor(first: Features, second: Features, *, where: Path) -> None:
 
 def _load(path: Path) -> Features:
     arrays = read_npz(path)
-    missing = [
-        field.name
-        for field in fields(Features)
-        if field.name != "labels" and field.name not in arrays
-    ]
+    missing = [name for name in ("features", "logits", "extractor") if name not in arrays]
     if missing:
         raise Refusal(f"{path}: no array {missing[0]!r}; it is not a feature file")
-    arrays["extractor"] = str(arrays["extractor"])
+    for name in {"extractor", "reference"} & arrays.keys():
+        arrays[name] = str(arrays[name])
     return Features(**{field.name: arrays.get(field.name) for field in fields(Features)})
 
 
@@ -141,7 +173,7 @@ def _write(
 
     extractor = load_extractor(extractor_folder, device)
     arrays = extract(extractor, images, source=source) | extra
-    if labels is not None:
+    if labels is not None and getattr(extractor, "knows_labels", True):
         arrays["labels"] = np.asarray(labels, dtype=np.int64)
     with replacing(out) as temporary:
         np.savez(temporary, extractor=np.array(extractor_hash(extractor_folder)), **arrays)

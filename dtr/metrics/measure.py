@@ -13,6 +13,7 @@ from dtr.metrics import fid, inception_score, kid
 from dtr.metrics.features import (
     Features,
     load_features,
+    reference_of,
     same_extractor,
     sample_features,
     sampling_seconds,
@@ -29,6 +30,7 @@ from dtr.support.settings import Count, Name, Settings
 DIRECTIONS = {
     "fid": "lower",
     "fid-clean": "lower",
+    "sfid": "lower",  # of extractors with spatial features
     "kid": "lower",
     "inception_score": "higher",
     "precision": "higher",
@@ -39,6 +41,7 @@ DIRECTIONS = {
 INTERVALS = {
     "fid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "fid-clean": "95 % bootstrap over the generated images, recentred; real images fixed",
+    "sfid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "kid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "inception_score": "95 % bootstrap over the generated images, recentred",
     "precision": "95 % Wilson over the generated images; real manifold fixed",
@@ -73,8 +76,13 @@ def measure_files(
 
 
 def measure_real(real_file: Path, protocol: Protocol, *, bootstrap: int) -> list[dict[str, Any]]:
-    """The floor: n_samples real images measured as if generated, against the other real ones."""
+    """The floor: n_samples real images measured as if generated, against the other real ones.
+
+    Where statistics of more images than the file has are known, all of its images against those.
+    """
     features = load_features([real_file])
+    if features.mu is not None:
+        return _measure_kept(features, real_file, protocol, bootstrap=bootstrap)
     if len(features) <= protocol.n_samples:
         raise Refusal(
             f"{real_file}: {len(features)} real images; the real-against-real control needs "
@@ -88,10 +96,23 @@ def measure_real(real_file: Path, protocol: Protocol, *, bootstrap: int) -> list
     return measure(generated, features.rows(rest), protocol, bootstrap=bootstrap)
 
 
+def _measure_kept(
+    known: Features, real_file: Path, protocol: Protocol, *, bootstrap: int
+) -> list[dict[str, Any]]:
+    if not len(known):
+        raise Refusal(f"{real_file}: statistics without images; no real ones to measure")
+    generated = replace(known, mu=None, sigma=None, mu_s=None, sigma_s=None, labels=None)
+    own = protocol.model_copy(update={"n_samples": len(known)})
+    return measure(generated, known.rows(np.arange(0)), own, bootstrap=bootstrap)
+
+
 def measure(
     generated: Features, real: Features, protocol: Protocol | MetricSettings, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     """Every metric of `generated` against `real`: name, n, value, 95 % low and high, direction.
+
+    Where `real` is statistics without images, what compares single images (KID, precision, recall)
+    is left out; where either side has no spatial features, sFID is.
 
     Labels of `generated` are the classes asked for; without them `recognised` is left out.
     bootstrap: resamples behind each bootstrap interval, at least 1.
@@ -126,34 +147,39 @@ def measure(
 
 
 def _distances(generated, real, protocol, bootstrap) -> list[tuple[str, float, Interval]]:
-    pair = {"generated": generated.features, "real": real.features}
     draws = {"resamples": bootstrap, "seed": protocol.seed}
+    pair = {"generated": generated.features, "real": real.gaussian()}
     frechet, second = fid.frechet(**pair), fid.frechet_clean(**pair)
     low, high = fid.frechet_interval(frechet, **pair, **draws)
-    mmd = kid.kernel_distance(**pair, subset=protocol.kid_subset)
-    chunks = {"logits": generated.logits, "split": protocol.inception_split}
-    score = inception_score.inception_score(**chunks)
-    return [
+    found = [
         ("fid", frechet, (low, high)),
         # The same estimator on the same features: its spread is that of the first engine.
         ("fid-clean", second, (max(low + second - frechet, 0.0), high + second - frechet)),
-        ("kid", mmd, kid.kernel_interval(mmd, **pair, **draws)),
-        (
-            "inception_score",
-            score,
-            inception_score.inception_score_interval(score, **chunks, **draws),
-        ),
     ]
+    pair = {"generated": generated.spatial, "real": real.gaussian("spatial")}
+    if generated.spatial is not None and pair["real"] is not None:
+        value = fid.frechet(**pair)
+        found.append(("sfid", value, fid.frechet_interval(value, **pair, **draws)))
+    if len(real):
+        pair = {"generated": generated.features, "real": real.features}
+        mmd = kid.kernel_distance(**pair, subset=protocol.kid_subset)
+        found.append(("kid", mmd, kid.kernel_interval(mmd, **pair, **draws)))
+    chunks = {"logits": generated.logits, "split": protocol.inception_split}
+    score = inception_score.inception_score(**chunks)
+    interval = inception_score.inception_score_interval(score, **chunks, **draws)
+    return [*found, ("inception_score", score, interval)]
 
 
 def _shares(generated, real, protocol) -> list[tuple[str, float, Interval]]:
-    precision, recall = precision_recall(
-        generated=generated.features, real=real.features, neighbours=protocol.neighbours
-    )
-    shares = [
-        ("precision", precision, wilson(precision, len(generated))),
-        ("recall", recall, wilson(recall, len(real))),
-    ]
+    shares = []
+    if len(real):
+        precision, recall = precision_recall(
+            generated=generated.features, real=real.features, neighbours=protocol.neighbours
+        )
+        shares += [
+            ("precision", precision, wilson(precision, len(generated))),
+            ("recall", recall, wilson(recall, len(real))),
+        ]
     if generated.labels is not None:
         share = float((generated.logits.argmax(axis=1) == generated.labels).mean())
         shares.append(("recognised", share, wilson(share, len(generated))))
@@ -165,7 +191,7 @@ def _check(which: str, data: Features, protocol: Protocol | MetricSettings) -> N
     if expected is not None and len(data) != expected:
         raise Refusal(f"{which} images: {len(data)}, the protocol's n_samples is {expected}")
     least = max(protocol.kid_subset, protocol.neighbours + 1)
-    if len(data) < least:
+    if len(data) < least and (len(data) or data.mu is None):
         raise Refusal(
             f"{which} images: {len(data)}; kid_subset = {protocol.kid_subset} and "
             f"neighbours = {protocol.neighbours} need at least {least}"
@@ -232,6 +258,7 @@ def measure_model(
         reason=reason,
         protocol=protocol.plain(),
         protocol_id=protocol.id,
+        reference=reference_of(real),
         metrics=metrics,
         sampling_seconds=sampling_seconds(samples),
         provenance=provenance(),

@@ -38,6 +38,7 @@ def protocol(
         autoencoder=slot.autoencoder,
         text_encoder=slot.text_encoder,
         extractor=slot.extractor,
+        reference=slot.reference and scale.references[slot.reference].identity(slot.reference),
         n_samples=evaluation.n_samples_reduced if reduced else evaluation.n_samples,
         # ADM clips predicted pixels to their range; latents have none.
         x0_clamp=1.0 if slot.autoencoder is None else evaluation.x0_clamp,

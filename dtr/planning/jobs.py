@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dtr.config.pretrained import is_pretrained
 from dtr.config.resolve import training_steps
-from dtr.config.scale import Scale
+from dtr.config.scale import Scale, SlotSettings
 from dtr.config.stages import Protocol
 from dtr.experiments import FIGURES, TABLES, TIMED
 from dtr.planning.evaluations import Evaluation, components, evaluations, protocol, used_slots
@@ -115,14 +115,26 @@ def _data_jobs(scale: Scale) -> Iterator[Job]:
                 yield Job(f"train_{kind}", own, (places.dataset(settings.dataset),), name)
     for slot in scale.slots.values():
         data, extractor = places.dataset(slot.dataset), places.extractor(slot.extractor)
-        real = places.real_features(slot.dataset, slot.extractor)
-        own = {"name": slot.dataset, "asset": slot.extractor}
-        yield Job("real_features", (real,), (data, extractor), **own)
+        real, own = real_images(scale, slot), {"name": slot.dataset, "asset": slot.extractor}
+        if slot.reference is None:
+            yield Job("real_features", (real,), (data, extractor), **own)
+        else:
+            computed = scale.references[slot.reference].file is None
+            needs = (data, extractor) if computed else (extractor,)
+            yield Job("reference", (real,), needs, slot.reference, asset=slot.extractor)
         if slot.autoencoder is not None:
             latents = places.latents(slot.dataset, slot.autoencoder)
             own = {"name": slot.dataset, "asset": slot.autoencoder}
             needs = (data, places.autoencoder(slot.autoencoder), *told_by(scale, slot.text_encoder))
             yield Job("cache_latents", (latents,), needs, **own)
+
+
+def real_images(scale: Scale, slot: SlotSettings) -> str:
+    """The file of real images that the samples of a slot are measured against."""
+    places = Places(scale.results)
+    if slot.reference is None:
+        return places.real_features(slot.dataset, slot.extractor)
+    return places.reference(slot.reference, slot.extractor)
 
 
 def told_by(scale: Scale, text_encoder: str | None) -> tuple[str, ...]:
@@ -179,7 +191,7 @@ def _evaluation_jobs(scale: Scale, one: Evaluation) -> Iterator[Job]:
         shards.append(places.shard(one.name, one.seed, one.step, one.protocol.id, number))
         drawn = min(size, total - first)
         yield Job("sample", (shards[-1],), tuple(needs), images=drawn, **own)
-    real = places.real_features(slot.dataset, slot.extractor)
+    real = real_images(scale, slot)
     needs = (*models, *shards, places.extractor(slot.extractor), real)
     record = places.evaluation(one)
     yield Job("measure", (record,), needs, images=total, asset=slot.extractor, **own)
@@ -188,8 +200,7 @@ def _evaluation_jobs(scale: Scale, one: Evaluation) -> Iterator[Job]:
 def _other_measurements(scale: Scale) -> Iterator[Job]:
     places = Places(scale.results)
     for slot_name in used_slots(scale):
-        slot = scale.slots[slot_name]
-        real = places.real_features(slot.dataset, slot.extractor)
+        real = real_images(scale, scale.slots[slot_name])
         record = places.real_metrics(slot_name, protocol(scale, slot_name).id)
         yield Job("measure_real", (record,), (real,), slot_name)
     for run_id, run in selected_runs(scale).items():

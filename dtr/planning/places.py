@@ -55,6 +55,10 @@ class Places(NamedTuple):
         """Features of the real images that samples are measured against."""
         return f"{self.results}/real/{dataset}--{extractor}.npz"
 
+    def reference(self, name: str, extractor: str) -> str:
+        """Statistics and images that samples are measured against, in place of all features."""
+        return f"{self.results}/references/{name}--{extractor}.npz"
+
     def model(self, name: str, seed: int | str, step: int | str) -> str:
         """Folder of a trained model, or of what is measured of experts together."""
         return f"{self.results}/runs/{name}/seed{seed}/step{step}"

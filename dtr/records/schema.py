@@ -28,6 +28,11 @@ NAN = float("nan")
 Number = Annotated[float, BeforeValidator(lambda value: NAN if value is None else value)]
 
 
+def left_out_if_none() -> Any:
+    """A field that most records of its kind do not have."""
+    return Field(default=None, exclude_if=lambda value: value is None)
+
+
 class Record(BaseModel):
     """Base of all records: who made it, and how long that took."""
 
@@ -105,6 +110,8 @@ class MetricsRecord(Record):
     reason: str | None = None
     protocol: dict[str, Any]
     protocol_id: str
+    # Where published or computed statistics of the real images come from.
+    reference: dict[str, Any] | None = left_out_if_none()
     metrics: list[Measure] = []
     sampling_seconds: Number = NAN  # NaN: no samples, or drawn before dtr 0.3, which timed none
 
@@ -196,11 +203,6 @@ class Fetched(BaseModel):
     files: dict[str, str]  # SHA-256 by file name
 
 
-def _of_others() -> Any:
-    """A field of networks of others, not written in records of trained ones."""
-    return Field(default=None, exclude_if=lambda value: value is None)
-
-
 class AutoencoderRecord(Record):
     """An autoencoder; its weights lie beside it. One of others was measured on no dataset here."""
 
@@ -209,7 +211,7 @@ class AutoencoderRecord(Record):
     test_psnr_db: Number = NAN
     dataset_hash: str | None = None
     weights_sha256: str
-    fetched: Fetched | None = _of_others()
+    fetched: Fetched | None = left_out_if_none()
 
 
 class ExtractorRecord(Record):
@@ -220,7 +222,7 @@ class ExtractorRecord(Record):
     train_accuracy: Number = NAN
     dataset_hash: str | None = None
     weights_sha256: str
-    fetched: Fetched | None = _of_others()
+    fetched: Fetched | None = left_out_if_none()
 
 
 class TextEncoderRecord(Record):

@@ -83,7 +83,9 @@ def protocols_of_slots(scale: Scale) -> list[dict[str, Any]]:
         theirs["extractor"] = theirs.get("evaluator")
         if SLOTS[slot].told == "none":
             theirs["guidance"] = "none (unconditional)"
-        fields = ours.plain() | {"reference": "training images of the dataset"}
+        reference = ours.reference
+        words = "training images of the dataset" if reference is None else reference.words
+        fields = ours.plain() | {"reference": words}
         rows = [(name, value, theirs.get(name)) for name, value in fields.items()]
         described.append({"slot": slot, "id": ours.id, "rows": rows})
     return described

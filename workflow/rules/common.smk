@@ -49,6 +49,7 @@ wildcard_constraints:
     autoencoder="|".join(SCALE.autoencoders),
     extractor="|".join(SCALE.extractors),
     text_encoder="|".join(SCALE.text_encoders) or "none",
+    reference="|".join(SCALE.references) or "none",
     seed=r"\d+",
     step=r"\d+",
     shard=r"\d+",
@@ -171,8 +172,21 @@ def extractor_record(wildcards) -> str:
 
 
 def real_features(wildcards) -> str:
-    slot = slot_settings(wildcards)
-    return PLACES.real_features(slot.dataset, slot.extractor)
+    return jobs.real_images(SCALE, slot_settings(wildcards))
+
+
+def reference_settings(wildcards) -> str:
+    return as_json(SCALE.references[wildcards.reference])
+
+
+def reference_data(wildcards) -> list[str]:
+    """The dataset that a reference is computed from; a published one needs none."""
+    reference = SCALE.references[wildcards.reference]
+    return [PLACES.dataset(reference.dataset)] if reference.file is None else []
+
+
+def reference_option(wildcards, input) -> str:
+    return f"--data {shlex.quote(input.data[0])}" if input.data else ""
 
 
 def dataset_settings(wildcards) -> str:

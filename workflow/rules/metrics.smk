@@ -23,6 +23,30 @@ rule real_features:
         " --out {output:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"
 
 
+# Published statistics are read, others computed from the training images: metrics say which.
+rule reference:
+    input:
+        data=reference_data,
+        extractor=PLACES.extractor("{extractor}"),
+    output:
+        PLACES.reference("{reference}", "{extractor}"),
+    log:
+        PLACES.log("references", "{reference}--{extractor}"),
+    conda:
+        "../../envs/environment-cpu.yaml"
+    resources:
+        device=SCALE.execution.device,
+    params:
+        settings=reference_settings,
+        data=reference_option,
+        extractor=subpath(input.extractor, parent=True),
+        revision=REVISIONS["metrics"],
+    shell:
+        "python -m dtr reference --reference {wildcards.reference} --settings {params.settings:q}"
+        " {params.data} --extractor {params.extractor:q} --out {output:q}"
+        " --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule measure:
     input:
         models=model_records,

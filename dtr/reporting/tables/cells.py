@@ -19,6 +19,7 @@ from dtr.reporting.tables.layout import Group, RowSpec
 NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "fid": ("FID", "lower", 2),
     "fid-clean": ("FID, second engine", "lower", 2),
+    "sfid": ("sFID", "lower", 2),
     "kid": ("KID", "lower", 4),
     "inception_score": ("IS", "higher", 2),
     "precision": ("Precision", "higher", 2),
