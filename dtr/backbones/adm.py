@@ -67,6 +67,8 @@ def _for_width(settings: PartSettings, width: int) -> PartSettings:
 class ADM(nn.Module):
     """U-Net over pixels; unconditional, with no label table, for one class and no dropout."""
 
+    shares_timestep = True
+
     def __init__(
         self, settings: AdmSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:

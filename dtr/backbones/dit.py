@@ -171,6 +171,8 @@ def initialise(model: nn.Module, *, tables: Sequence[Tensor] = ()) -> None:
 class DiT(nn.Module):
     """Diffusion transformer over latents; unconditional when it has one class and no dropout."""
 
+    shares_timestep = True
+
     def __init__(
         self, settings: DiTSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:

@@ -78,6 +78,8 @@ class TextBlock(nn.Module):
 class DiTText(nn.Module):
     """Diffusion transformer over latents, conditioned on the tokens of a frozen text encoder."""
 
+    shares_timestep = True
+
     def __init__(
         self, settings: TextDiTSize, inputs: Inputs, routing: PartSettings, *, num_timesteps: int
     ) -> None:

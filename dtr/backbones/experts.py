@@ -11,6 +11,7 @@ class Experts(nn.Module):
         super().__init__()
         self.models, self.ranges = nn.ModuleList(models), ranges
         self.num_classes = models[0].num_classes
+        self.shares_timestep = all(getattr(m, "shares_timestep", False) for m in models)
 
     def null_condition(self, y: Tensor) -> Tensor:
         """What stands for "told nothing" in the place of y."""
@@ -18,6 +19,13 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Output of the expert of each sample's original timestep; shapes as of one network."""
+        if len(t) < len(x):  # one timestep for all
+            (model,) = (
+                own
+                for own, (first, last) in zip(self.models, self.ranges, strict=True)
+                if first <= int(t) < last
+            )
+            return model(x, t, y)
         output = None
         for model, (first, last) in zip(self.models, self.ranges, strict=True):
             own = ((t >= first) & (t < last)).nonzero().flatten()

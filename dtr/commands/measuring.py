@@ -34,6 +34,7 @@ def sample(args: argparse.Namespace) -> None:
         shard_size=args.shard_size,
         batch_size=args.batch_size,
         device=args.device,
+        rng=args.rng,
         autoencoder_folder=args.decoder,
         data=args.prompts,
         text_encoder=text_encoder,
@@ -165,6 +166,7 @@ def _add_sample(verbs: options.Verbs) -> None:
     options.add_batch_size(verb, default=250)
     options.add_out(verb)
     options.add_device(verb)
+    options.add_rng(verb)
     options.add_threads(verb)
 
 

@@ -156,6 +156,16 @@ def add_device(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
 
 
+def add_rng(verb: argparse.ArgumentParser) -> None:
+    """Where noise is drawn."""
+    verb.add_argument(
+        "--rng",
+        choices=("auto", "host", "device"),
+        default="auto",
+        help="where noise is drawn; auto: on the device, of a CPU on the host",
+    )
+
+
 def add_threads(verb: argparse.ArgumentParser) -> None:
     """How many threads a job takes."""
     verb.add_argument("--threads", type=at_least(1), default=1, help="CPU threads")

@@ -85,12 +85,7 @@ def add_verbs(verbs: options.Verbs) -> None:
         default=1,
         help="portions of a batch, one after the other, where memory is short",
     )
-    verb.add_argument(
-        "--rng",
-        choices=("auto", "host", "device"),
-        default="auto",
-        help="where noise is drawn; auto: on the device, of a CPU on the host",
-    )
+    options.add_rng(verb)
     for name, help in (
         ("--compile", "compile each block of the network: seconds now, faster steps"),
         ("--recompute", "activations again in the backward pass: less memory, the same numbers"),

@@ -60,6 +60,7 @@ class EvaluationSettings(Settings):
     bootstrap: Count
     batch_size: Count  # images sampled at once; changes them by rounding only
     shard_size: Count  # images per sample file; changes them by rounding only
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network's products in sampling
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
@@ -103,7 +104,7 @@ class ExecutionSettings(Settings):
     throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next
-    # Where the noise of a training is drawn; auto: on the device, of a CPU on the host.
+    # Where the noise of trainings and samples is drawn; auto: on the device, of a CPU on the host.
     rng: Literal["auto", "host", "device"] = "auto"
     compile: Literal["nothing", "blocks"] = "nothing"  # of a network in training, one by one
     recompute: Literal["nothing", "blocks"] = "nothing"  # activations, where memory is short

@@ -179,7 +179,7 @@ class Protocol(Settings):
     neighbours: Count
     kid_subset: Count
     inception_split: Count
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network's products in sampling
     # Not written where the training images alone are the reference, as they were before.
     reference: Reference | None = Field(default=None, exclude_if=lambda value: value is None)
 

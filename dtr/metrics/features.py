@@ -108,6 +108,15 @@ def reference_of(real: Path) -> dict[str, Any] | None:
     return None if told is None else json.loads(str(told))
 
 
+def sampling_rng(samples: Sequence[Path]) -> str:
+    """Where the noise of the sample files was drawn: "host", "device", or "mixed"."""
+    try:
+        told = {str(read_npz(path, only="rng").get("rng", "host")) for path in samples}
+    except Refusal:
+        told = set()
+    return "mixed" if len(told) > 1 else next(iter(told), "host")
+
+
 def extractor_hash(folder: Path) -> str:
     """SHA-256 of an extractor's weights, by its record."""
     return read_record(ExtractorRecord, folder / ASSET[1]).weights_sha256

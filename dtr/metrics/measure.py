@@ -16,6 +16,7 @@ from dtr.metrics.features import (
     reference_of,
     same_extractor,
     sample_features,
+    sampling_rng,
     sampling_seconds,
 )
 from dtr.metrics.intervals import Interval, wilson
@@ -261,6 +262,7 @@ def measure_model(
         reference=reference_of(real),
         metrics=metrics,
         sampling_seconds=sampling_seconds(samples),
+        sampling_rng=sampling_rng(samples),
         provenance=provenance(),
         wall_seconds=time.perf_counter() - started,
     )

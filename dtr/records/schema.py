@@ -114,6 +114,7 @@ class MetricsRecord(Record):
     reference: dict[str, Any] | None = left_out_if_none()
     metrics: list[Measure] = []
     sampling_seconds: Number = NAN  # NaN: no samples, or drawn before dtr 0.3, which timed none
+    sampling_rng: Literal["host", "device", "mixed"] = "host"  # where their noise was drawn
 
 
 class ImagesRecord(Record):

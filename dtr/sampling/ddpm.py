@@ -14,26 +14,56 @@ from torch import Tensor, nn
 
 from dtr.config.stages import Protocol
 from dtr.diffusion import Diffusion
-from dtr.seeding import generator
+from dtr.seeding import generator, stream_words
+from dtr.support.philox import normal
 from dtr.support.progress import Progress
 
 
 class ImageStreams:
-    """The random streams of a batch of images; noise is drawn step by step."""
+    """The random streams of a batch of images; noise is drawn step by step, on the host."""
 
-    def __init__(self, seed: int, indices: np.ndarray) -> None:
-        self.indices = indices
+    rng = "host"
+
+    def __init__(self, seed: int, indices: np.ndarray, device: str = "cpu") -> None:
+        self.indices, self.device = indices, device
         self._streams = [generator(seed, "image", int(index)) for index in indices]
 
     def labels(self, num_classes: int, *, balanced: bool) -> Tensor:
         """Classes to draw: [B] int64, uniform with replacement, or index modulo classes."""
         drawn = [stream.integers(num_classes) for stream in self._streams]
-        return torch.as_tensor(self.indices % num_classes if balanced else np.array(drawn))
+        labels = self.indices % num_classes if balanced else np.array(drawn)
+        return torch.as_tensor(labels, device=self.device)
 
     def noise(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal noise: [B, *shape] float32."""
         drawn = [stream.standard_normal(shape, dtype=np.float32) for stream in self._streams]
-        return torch.from_numpy(np.stack(drawn))
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+
+class DeviceImageStreams(ImageStreams):
+    """The same labels, and noise that the device draws itself, from a key of each image."""
+
+    rng = "device"
+
+    def __init__(self, seed: int, indices: np.ndarray, device: str = "cpu") -> None:
+        super().__init__(seed, indices, device)
+        keys = [stream_words(seed, "device image", int(index)) for index in indices]
+        self._keys, self._drawn = torch.tensor(keys, device=device), 0
+
+    def noise(self, shape: tuple[int, ...]) -> Tensor:
+        self._drawn += 1
+        number = torch.full((1,), self._drawn, device=self.device)
+        return normal(self._keys, number, shape)
+
+
+STREAMS = {"host": ImageStreams, "device": DeviceImageStreams}
+
+
+def rng_of(rng: str, device: str) -> str:
+    """Where noise is drawn: "host" or "device"; "auto" is the device unless that is the CPU."""
+    if rng == "auto":
+        return "host" if device == "cpu" else "device"
+    return rng
 
 
 def guided_output(
@@ -41,16 +71,24 @@ def guided_output(
 ) -> Tensor:
     """Classifier-free guidance: eps = eps_u + s (eps_c - eps_u); the variance is conditional.
 
-    x: [B, C, H, W]; t: [B] int64; y: labels or captions.  channels: "all" guides every channel
-    (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
+    x: [B, C, H, W]; t: [B] or [1] int64; y: labels or captions.  channels: "all" guides every
+    channel (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
     """
     both = torch.cat([y, model.null_condition(y)])
-    output = model(torch.cat([x, x]), torch.cat([t, t]), both)
+    output = model(torch.cat([x, x]), t if len(t) < len(x) else torch.cat([t, t]), both)
     conditional, unconditional = output.chunk(2)
     guided = x.shape[1] if channels == "all" else 3
     base = unconditional[:, :guided]
     eps = base + guidance * (conditional[:, :guided] - base)
     return torch.cat([eps, conditional[:, guided:]], dim=1)
+
+
+def _timestep_rows(model: nn.Module, device: str, images: int) -> int:
+    """How often the network is told the timestep: once for all images, where it takes that.
+
+    On a CPU products of one row round otherwise than those of many, and samples stay as they are.
+    """
+    return 1 if device != "cpu" and getattr(model, "shares_timestep", False) else images
 
 
 @torch.inference_mode()
@@ -63,6 +101,7 @@ def sample_latents(
     shape: tuple[int, int, int],
     training_seed: int = 0,
     device: str = "cpu",
+    rng: str = "auto",
     prompts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw the images of `indices` as scaled latents: ([B, *shape] float32, labels [B] int64).
@@ -70,29 +109,33 @@ def sample_latents(
     diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
     encoded captions [n, T, W] by image index, which then take the place of labels.  training_seed:
     added to the protocol's, so that an interval over trainings knows the noise of sampling, too.
+    rng: where noise is drawn, see `rng_of`.
     """
     guided = protocol.guidance not in (None, 1.0)
-    chain = diffusion.respaced(protocol.sampling_steps)
-    streams = ImageStreams(protocol.seed + training_seed, indices)
-    labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced").to(device)
+    chain = diffusion.respaced(protocol.sampling_steps).to(device)
+    streams = STREAMS[rng_of(rng, device)](protocol.seed + training_seed, indices, device)
+    labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced")
     y = labels if prompts is None else prompts[torch.as_tensor(indices)].to(device)
-    x = streams.noise(shape).to(device)
+    x = streams.noise(shape)
+    rows = _timestep_rows(model, device, len(labels))
+    reduced = torch.autocast(
+        torch.device(device).type, torch.bfloat16, enabled=protocol.dtype == "bfloat16"
+    )
     for step in reversed(range(chain.num_steps)):
         # The model, and so its masks, sees the original timestep, not the index in the chain.
-        t = torch.full_like(labels, int(chain.timesteps[step]))
-        if guided:
-            output = guided_output(
-                model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
-            )
-        else:
-            output = model(x, t, y)
-        reverse = chain.reverse_step(
-            output, x, torch.full_like(labels, step), clamp=protocol.x0_clamp
-        )
+        t = torch.full((rows,), int(chain.timesteps[step]), device=device)
+        with reduced:
+            if guided:
+                output = guided_output(
+                    model, x, t, y, guidance=protocol.guidance, channels=protocol.guidance_channels
+                )
+            else:
+                output = model(x, t, y)
+        index = torch.full((1,), step, device=device)
+        reverse = chain.reverse_step(output, x, index, clamp=protocol.x0_clamp)
         x = reverse.mean
         if step > 0:
-            noise = streams.noise(shape).to(device)
-            x = x + torch.exp(0.5 * reverse.log_variance) * noise
+            x = x + torch.exp(0.5 * reverse.log_variance) * streams.noise(shape)
     return x, labels
 
 
@@ -113,6 +156,7 @@ def sample_shard(
     shape: tuple[int, int, int],
     training_seed: int = 0,
     device: str,
+    rng: str = "auto",
     title: str,
     prompts: Tensor | None = None,
 ) -> tuple[Tensor, np.ndarray]:
@@ -128,6 +172,7 @@ def sample_shard(
                 shape=shape,
                 training_seed=training_seed,
                 device=device,
+                rng=rng,
                 prompts=prompts,
             )
             latents.append(x)

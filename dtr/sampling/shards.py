@@ -16,7 +16,7 @@ from dtr.data.captions import evaluation_prompts
 from dtr.data.datasets import ImageDataset
 from dtr.diffusion import Diffusion
 from dtr.sampling.checks import check_decoder, check_prompts
-from dtr.sampling.ddpm import sample_shard
+from dtr.sampling.ddpm import rng_of, sample_shard
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing
 
@@ -30,6 +30,7 @@ def write_samples(
     shard_size: int,
     batch_size: int,
     device: str,
+    rng: str = "auto",
     autoencoder_folder: Path | None = None,
     data: Path | None = None,
     text_encoder: TextEncoderSettings | None = None,
@@ -39,7 +40,8 @@ def write_samples(
     `arr_0` is uint8 [n, H, W, 3], the layout of ADM's evaluator; `labels` int64 [n], or, with a
     text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
     images that sampling left without numbers; such a file is kept, but not measured. `seconds` is
-    how long all of this took, the loading of the model included. Returns `lost`. What does not
+    how long all of this took, the loading of the model included; `rng` is there and "device" where
+    noise was not drawn on the host. Returns `lost`. What does not
     belong together is refused before anything is drawn.
     """
     started = time.perf_counter()
@@ -65,6 +67,7 @@ def write_samples(
         shape=settings.inputs.shape,
         training_seed=settings.seed,
         device=device,
+        rng=rng,
         title=f"sample {model_folders[0]} shard {shard}",
         prompts=prompts,
     )
@@ -73,6 +76,8 @@ def write_samples(
     images = to_images(latents) if decoder is None else decode(decoder[0], latents, decoder[1])
     lost = int((~finite).sum())
     told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
+    if (drawn := rng_of(rng, device)) != "host":
+        told["rng"] = np.array(drawn)
     with replacing(out) as temporary:
         seconds = np.array(time.perf_counter() - started)
         np.savez(temporary, arr_0=images, lost=np.array(lost), seconds=seconds, **told)

@@ -35,6 +35,9 @@ def check_device(device: str) -> None:
     _refuse_without_cuda(device)
     if not torch.cuda.is_available():
         raise Refusal(f"device = {device}: this machine has no CUDA device; accepted here: cpu")
+    # Ten bits of mantissa (TF32) are no float32: what may be less exact says so by its precision.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _refuse_without_cuda(device: str) -> None:

@@ -16,6 +16,7 @@ rule sample:
     resources:
         gpu=GPUS,
         device=SCALE.execution.device,
+        rng=SCALE.execution.rng,
         batch_size=SCALE.evaluation.batch_size,
     params:
         protocol=protocol_settings,
@@ -28,4 +29,5 @@ rule sample:
         "python -m dtr sample --model {params.models:q} {params.decoder} {params.prompts}"
         " --protocol {params.protocol:q} --shard {wildcards.shard}"
         " --shard-size {params.shard_size} --batch-size {resources.batch_size}"
-        " --out {output:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"
+        " --out {output:q} --device {resources.device} --rng {resources.rng}"
+        " --threads {threads} 2>&1 | tee {log:q}"

@@ -320,6 +320,20 @@ def test_the_record_says_how_long_sampling_took_if_all_files_do(measured, assets
     assert record.sampling_seconds == pytest.approx(total, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [((None, None), "host"), (("device", "device"), "device"), (("device", None), "mixed")],
+)
+def test_the_record_says_where_noise_was_drawn(measured, assets, drawn, expected):
+    root, *_ = assets
+    for shard, told in enumerate(drawn):
+        file = root / f"shard-{shard}.npz"
+        arrays = {name: array for name, array in np.load(file).items() if name != "rng"}
+        np.savez(file, **arrays, **({} if told is None else {"rng": np.array(told)}))
+    *_, out = measured()
+    assert read_record(MetricsRecord, out).sampling_rng == expected
+
+
 def test_a_control_and_an_older_record_have_no_time_of_sampling(measured):
     *_, out = measured(model=None, samples=None, extractor=None, features=None)
     assert math.isnan(read_record(MetricsRecord, out).sampling_seconds)

@@ -5,9 +5,14 @@ import pytest
 import torch
 from torch import nn
 
+from dtr.backbones.build import build_backbone
+from dtr.backbones.experts import Experts
+from dtr.config.backbones import Inputs
 from dtr.config.stages import DiffusionSettings, Protocol
 from dtr.diffusion import Diffusion
-from dtr.sampling.ddpm import ImageStreams, guided_output, sample_latents, sample_shard
+from dtr.registry import settings_model
+from dtr.sampling import ddpm
+from dtr.sampling.ddpm import ImageStreams, guided_output, rng_of, sample_latents, sample_shard
 
 SHAPE = (4, 2, 2)
 PROCESS = Diffusion.from_settings(DiffusionSettings())
@@ -171,3 +176,88 @@ def test_captions_take_the_place_of_labels():
     told = reader.calls[0][2]
     assert torch.equal(told[:2], prompts[[4, 2]])
     assert told[2:].abs().max() == 0
+
+
+def test_noise_of_a_device_belongs_to_the_image_and_its_step(monkeypatch):
+    options = {"shape": SHAPE, "rng": "device"}
+    whole, labels = sample_latents(Spy(), PROCESS, protocol(), np.arange(6), **options)
+    part, own = sample_latents(Spy(), PROCESS, protocol(), np.array([4, 1]), **options)
+    torch.testing.assert_close(part, whole[[4, 1]], rtol=1e-5, atol=1e-6)
+    assert own.tolist() == labels[[4, 1]].tolist()
+    host, host_labels = draw(range(6))
+    assert host_labels.tolist() == labels.tolist()  # classes are drawn on the host everywhere
+    assert ((host - whole).abs().amax((1, 2, 3)) > 1e-3).all()
+    streams = ddpm.DeviceImageStreams(0, np.arange(2))
+    first, second = streams.noise((64, 64)), streams.noise((64, 64))
+    assert (first * second).mean().abs() < 0.05 and (first[0] * first[1]).mean().abs() < 0.06
+    assert first.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_where_noise_is_drawn():
+    assert [rng_of("auto", device) for device in ("cpu", "cuda")] == ["host", "device"]
+    assert rng_of("host", "cuda") == "host" and rng_of("device", "cpu") == "device"
+
+
+def network(kind: str, label_dropout: float = 0.1) -> nn.Module:
+    """A small routed network whose output is not zero."""
+    dit = {"patch_size": 2, "width": 16, "depth": 2, "heads": 2}
+    own = {
+        "dit": dit,
+        "dit_text": dit,
+        "adm": {
+            "model_channels": 8, "channel_mult": [1, 2], "num_res_blocks": 1,
+            "attention_downsampling": [2], "num_head_channels": 8, "dropout": 0.0, "norm_groups": 4,
+        },
+    }[kind]  # fmt: skip
+    text = {"text_tokens": 3, "text_width": 8} if kind == "dit_text" else {}
+    inputs = Inputs(
+        input_size=4, in_channels=4, num_classes=1 if text or not label_dropout else 10,
+        label_dropout=label_dropout, **text,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    size = settings_model("backbone", kind)(type=kind, **own)
+    routing = settings_model("routing", "dtr")(type="dtr", beta=0.8, alpha=4.0)
+    model = build_backbone(size, inputs, routing).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    if text:
+        model.null_tokens.normal_()
+    return model
+
+
+@pytest.mark.parametrize("kind", ["dit", "dit_text", "adm"])
+def test_one_timestep_for_all_images_gives_the_same(kind, monkeypatch):
+    model, options = network(kind), {"shape": (4, 4, 4)}
+    if kind == "dit_text":
+        options["prompts"] = torch.randn(6, 3, 8, generator=torch.Generator().manual_seed(0))
+    experts = Experts([model, model], [(0, 500), (500, 1000)])
+    each, _ = sample_latents(model, PROCESS, protocol(), np.arange(6), **options)
+    rows = []
+
+    def forward(module, inputs):
+        rows.append(len(inputs[1]))
+
+    model.register_forward_pre_hook(forward)
+    monkeypatch.setattr(ddpm, "_timestep_rows", lambda *_: 1)
+    for one in (model, experts):
+        shared, _ = sample_latents(one, PROCESS, protocol(), np.arange(6), **options)
+        torch.testing.assert_close(shared, each, rtol=1e-4, atol=1e-5)
+    assert set(rows) == {1}
+
+
+def test_only_networks_that_say_so_are_told_the_timestep_once():
+    assert ddpm._timestep_rows(network("dit"), "cpu", 6) == 6
+    assert ddpm._timestep_rows(network("dit"), "cuda:1", 6) == 1
+    assert ddpm._timestep_rows(Spy(), "cuda", 6) == 6
+
+
+def test_reduced_precision_is_a_protocol_of_its_own():
+    model, plain, reduced = network("dit"), protocol(), protocol(dtype="bfloat16")
+    assert plain.id != reduced.id and "dtype" not in plain.essence()
+    images = [
+        sample_latents(model, PROCESS, own, np.arange(3), shape=(4, 4, 4))[0]
+        for own in (plain, reduced)
+    ]
+    assert images[1].dtype == torch.float32
+    assert not torch.equal(*images)
+    assert (images[0] - images[1]).abs().median() < 0.1

@@ -122,10 +122,13 @@ def test_pixels_and_decoded_latents(draw, tmp_path):
     assert status == 0
     assert np.load(out)["arr_0"].shape == (2, 8, 8, 3)
     assert np.load(out)["seconds"].shape == () and 0 < np.load(out)["seconds"] < 600
+    assert "rng" not in np.load(out)
     latents = write_run(tmp_path / "latents", LATENT)
     decoder = write_autoencoder(tmp_path / "toy-vae")
-    status, _, out = draw(latents, "--decoder", decoder, autoencoder="toy-vae")
+    options = ("--decoder", decoder, "--rng", "device")
+    status, _, out = draw(latents, *options, autoencoder="toy-vae")
     assert status == 0
+    assert str(np.load(out)["rng"]) == "device"
     assert np.load(out)["arr_0"].shape == (4, 8, 8, 3)
 
 
