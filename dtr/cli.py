@@ -17,6 +17,7 @@ from dtr.commands import (
     report,
     scale,
     sharing,
+    status,
     training,
     trying,
 )
@@ -31,6 +32,7 @@ MODULES = (
     trying,
     report,
     sharing,
+    status,
     plan,
     scale,
     launch,

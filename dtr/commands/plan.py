@@ -61,7 +61,7 @@ def _row(part: "Part") -> tuple[str, ...]:
         *_jobs(part.total),
         *(f"{operations:.3g}" for operations in counted),
         *_hours(part.total),
-        _size(_sum(part.disk.values())),
+        size_text(_sum(part.disk.values())),
     )
 
 
@@ -105,7 +105,7 @@ def _source(found: "Forecast") -> str:
 
 
 def _disk(part: "Part") -> list[tuple[str, str]]:
-    return [(kind, _size(size)) for kind, size in part.disk.items()]
+    return [(kind, size_text(size)) for kind, size in part.disk.items()]
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:
@@ -127,7 +127,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _size(value: int | None) -> str:
+def size_text(value: int | None) -> str:
     """Bytes in a unit that leaves few digits; a question mark where nothing says how many."""
     if value is None:
         return "?"

@@ -11,7 +11,7 @@ from typing import Any
 from dtr.config.scale import Scale
 from dtr.planning.places import ASSET
 from dtr.records.reference import SCALE
-from dtr.records.schema import AutoencoderRecord, ExtractorRecord, read_record
+from dtr.records.schema import AutoencoderRecord, ExtractorRecord, TextEncoderRecord, read_record
 from dtr.records.table import differing
 from dtr.records.workdir import LOCK, in_use
 from dtr.sharing.findings import Results, short, strange_files
@@ -21,9 +21,13 @@ from dtr.support.progress import Progress
 
 # What may differ between two machines that share an experiment.
 OWN = ("results", "seeds", "targets", "extra_runs", "execution", "deviations", "untestable")
-RESULT_FOLDERS = ("data", "latents", "autoencoders", "extractors", "real", "runs", "controls",
-                  "analysis", "work")  # fmt: skip
-ASSETS = (("autoencoders", AutoencoderRecord), ("extractors", ExtractorRecord))
+RESULT_FOLDERS = ("data", "latents", "autoencoders", "extractors", "text_encoders", "real", "runs",
+                  "controls", "analysis", "work")  # fmt: skip
+ASSETS = (
+    ("autoencoders", AutoencoderRecord),
+    ("extractors", ExtractorRecord),
+    ("text_encoders", TextEncoderRecord),
+)
 
 
 @dataclass(frozen=True)

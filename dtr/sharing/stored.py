@@ -9,7 +9,7 @@ import numpy as np
 
 from dtr.config.stages import Protocol
 from dtr.planning.places import ASSET, MODEL, PLACE
-from dtr.records.schema import AutoencoderRecord, ExtractorRecord, read_record
+from dtr.records.schema import AutoencoderRecord, ExtractorRecord, TextEncoderRecord, read_record
 from dtr.sharing.findings import Finding, Results, is_plain, short
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, read_json, read_npz
@@ -24,7 +24,8 @@ def check_files(results: Results) -> Iterator[Finding]:
         yield from _hashed(results, weights, record.weights_sha256, "weights")
     encoders = dict(_assets(results, "autoencoders", AutoencoderRecord))
     extractors = dict(_assets(results, "extractors", ExtractorRecord))
-    for name, asset in (encoders | extractors).items():
+    told = dict(_assets(results, "text_encoders", TextEncoderRecord))
+    for name, asset in (encoders | extractors | told).items():
         weights = results.root / name / ASSET[0]
         if isinstance(asset, Refusal):
             yield Finding("broken", f"{name}/{ASSET[1]}", _reason(asset), "a readable record")
@@ -58,7 +59,7 @@ def _hashed(results: Results, path: Path, expected: str, what: str) -> Iterator[
 
 
 def _assets(results: Results, kind: str, model: type) -> Iterator[tuple[str, Any]]:
-    """Folder and record of each trained autoencoder or extractor; a Refusal if it is broken."""
+    """Folder and record of each network that runs stand on; a Refusal if it is broken."""
     for path in results.below(f"{kind}/*/{ASSET[1]}"):
         try:
             yield f"{kind}/{path.parent.name}", read_record(model, path)
