@@ -49,7 +49,8 @@ def status(args: argparse.Namespace) -> None:
 
 def _told(args: argparse.Namespace) -> dict[str, Any]:
     """The state of a sweep as plain values."""
-    from dtr.records.standing import STATES, Standing, disk_use
+    from dtr.records.standing import STATES, Standing
+    from dtr.support.disk import disk_use
 
     if args.configfile is None and args.settings is None:
         args.configfile = SCALE

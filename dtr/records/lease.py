@@ -52,12 +52,6 @@ def refuse_if_leased(folder: Path) -> None:
     _ended(folder, time.time())
 
 
-def holder(folder: Path) -> dict[str, Any]:
-    """Who holds the lease of a folder: host, pid, job; empty where there is no lease."""
-    leases = _leases(folder)
-    return _owner(leases[-1]) if leases else {}
-
-
 def _take(folder: Path, text: str) -> Path:
     """Create the lease of the highest number, once every other one there has ended."""
     while True:

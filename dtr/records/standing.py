@@ -19,7 +19,7 @@ from dtr.experiments import TIMED
 from dtr.planning.evaluations import components, evaluations_for
 from dtr.planning.places import Places
 from dtr.planning.runs import all_runs, lineage, milestones, selected_runs
-from dtr.records.lease import holder
+from dtr.records.lease import PREFIX
 from dtr.records.workdir import LOCK, LOG, in_use
 
 State = Literal["done", "running", "trained", "waiting", "diverged", "failed"]
@@ -155,7 +155,7 @@ class Standing:
                 entry = last_entry(folder / LOG)
                 held = (folder / LOCK).exists() and in_use(folder)
                 if held or (entry.get("step", 0) >= found[1] and not found[0]):
-                    who = holder(folder) if held else {}
+                    who = _holder(folder) if held else {}
                     found = (held, entry.get("step", 0), entry.get("rate"), who)
             self._work[owner, seed] = found
         return self._work[owner, seed]
@@ -214,6 +214,15 @@ def _outcome(record: str) -> tuple[State, str] | None:
     return ("diverged" if found[1] == "diverged" else "failed"), said
 
 
+def _holder(folder: Path) -> dict[str, Any]:
+    """Host, process and cluster job that the newest lease of a folder names; empty without one."""
+    leases = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: (len(path.name), path.name))
+    try:
+        return dict(json.loads(leases[-1].read_text(encoding="utf-8")))
+    except (IndexError, OSError, ValueError, TypeError):
+        return {}
+
+
 def _unquoted(text: str) -> str:
     try:
         return " ".join(json.loads(text).split())
@@ -262,32 +271,3 @@ def _names(folder: str) -> set[str]:
         return set(os.listdir(folder))
     except OSError:
         return set()
-
-
-def disk_use(folder: Path) -> dict[str, int]:
-    """Bytes below a results folder by its first folders; links are not followed."""
-    sizes: dict[str, int] = {}
-    for top in (one for one in _scan(folder) if one.is_dir(follow_symlinks=False)):
-        sizes[top.name] = _below(top.path)
-    return sizes
-
-
-def _below(folder: str) -> int:
-    total = 0
-    for one in _scan(folder):
-        try:
-            if one.is_dir(follow_symlinks=False):
-                total += _below(one.path)
-            elif one.is_file(follow_symlinks=False):
-                total += one.stat(follow_symlinks=False).st_size
-        except OSError:  # gone meanwhile
-            continue
-    return total
-
-
-def _scan(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except OSError:
-        return

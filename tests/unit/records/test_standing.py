@@ -9,7 +9,7 @@ import pytest
 from dtr.config.checks import load_scale
 from dtr.planning.evaluations import evaluations_for
 from dtr.planning.places import Places
-from dtr.records.standing import Standing, disk_use, last_error
+from dtr.records.standing import Standing, last_error
 from dtr.records.workdir import append_log, exclusive
 from dtr.support.files import write_text
 from tests.synthetic_results import write_metrics, write_throughput, write_training
@@ -159,15 +159,6 @@ def test_damage_is_a_state_and_no_crash(scale):
     found = cells(scale)
     assert found[RUN, 1000][0] == "failed"
     assert found[OTHER, 1000] == ("waiting", "stopped at step 100 of 1,000")
-
-
-def test_disk_use_is_by_folder_and_follows_no_links(scale, tmp_path):
-    root = Path(scale.results)
-    write_text(root / "runs/a/b.txt", "x" * 10)
-    write_text(root / "work/c.txt", "x" * 5)
-    (root / "runs/link").symlink_to(root / "work")
-    assert disk_use(root) == {"runs": 10, "work": 5}
-    assert disk_use(tmp_path / "absent") == {}
 
 
 def test_neither_torch_nor_pandas_is_read(grid, tmp_path):
