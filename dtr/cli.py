@@ -10,6 +10,7 @@ from dtr import __version__
 from dtr.commands import (
     cluster,
     data,
+    doctor,
     exchange,
     launch,
     measuring,
@@ -34,6 +35,7 @@ MODULES = (
     sharing,
     status,
     plan,
+    doctor,
     scale,
     launch,
     cluster,

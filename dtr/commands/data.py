@@ -99,10 +99,9 @@ def reference(args: argparse.Namespace) -> None:
     """Write the statistics that samples are compared with: published, or of the training images."""
     from dtr.config.references import ReferenceSettings
     from dtr.metrics.reference import write_reference
-    from dtr.support.devices import check_device
     from dtr.support.settings import parse
 
-    check_device(args.device)
+    use_device(args.device)
     use_threads(args.threads)
     settings = parse(ReferenceSettings, args.settings, source="--settings")
     write_reference(

@@ -76,6 +76,24 @@ def add_scale(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
     add_path(verb, "--scale", "a YAML file of workflow/config", required=required)
 
 
+def add_configfile(verb: argparse.ArgumentParser, *, default: Path) -> None:
+    """A scale as Snakemake is told it: its file, and single values in place of its own."""
+    verb.add_argument(
+        "--configfile",
+        type=Path,
+        default=default,
+        metavar="PATH",
+        help=f"a scale; default: {default}",
+    )
+    verb.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="single values in place of the scale's, as for snakemake",
+    )
+
+
 def add_reference(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Results that are shipped."""
     add_path(verb, "--reference", "folder of reference results", required=required)

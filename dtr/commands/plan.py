@@ -151,9 +151,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verb of this module, with its options."""
     verb = options.add_verb(verbs, "plan", plan)
-    verb.add_argument(
-        "--configfile", type=Path, default=SCALE, metavar="PATH", help=f"a scale; default: {SCALE}"
-    )
+    options.add_configfile(verb, default=SCALE)
     verb.add_argument(
         "--targets",
         nargs="+",
@@ -166,13 +164,6 @@ def add_verbs(verbs: options.Verbs) -> None:
         type=_positive,
         default=TFLOPS,
         help=f"10^12 operations per second where nothing is recorded; default: {TFLOPS:g}",
-    )
-    verb.add_argument(
-        "--config",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="single values in place of the scale's, as for snakemake",
     )
     verb.add_argument("--json", action="store_true", help="all of it as JSON")
 

@@ -33,8 +33,9 @@ rule reference:
     log:
         PLACES.log("references", "{reference}--{extractor}"),
     conda:
-        "../../envs/environment-cpu.yaml"
+        ENVIRONMENT
     resources:
+        gpu=GPUS,
         device=SCALE.execution.device,
     params:
         settings=reference_settings,
