@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dtr.commands import options
 from dtr.commands.plan import SCALE, size_text
-from dtr.config.pretrained import PretrainedSettings, is_pretrained
-from dtr.config.scale import Scale
-from dtr.planning.places import Places
 from dtr.support.errors import Refusal
+
+if TYPE_CHECKING:
+    from dtr.config.pretrained import PretrainedSettings
+    from dtr.config.scale import Scale
 
 OK, WARNING, MISSING = "ok", "warning", "missing"
 SHARED = Path("/dev/shm")
@@ -56,7 +57,7 @@ def doctor(args: argparse.Namespace) -> None:
         raise Refusal(f"missing for the {scale.scale} scale: {', '.join(dict.fromkeys(missing))}")
 
 
-def versions(scale: Scale) -> Iterator[Finding]:
+def versions(scale: "Scale") -> Iterator[Finding]:
     """Python and the packages that the project declares, and those of the extra `paper`."""
     from packaging.requirements import Requirement
 
@@ -89,7 +90,7 @@ def versions(scale: Scale) -> Iterator[Finding]:
         yield Finding(OK, "versions", f"Python {python}, torch {version('torch')}")
 
 
-def devices(scale: Scale) -> Iterator[Finding]:
+def devices(scale: "Scale") -> Iterator[Finding]:
     """The GPUs that the scale asks for."""
     import torch
 
@@ -118,7 +119,7 @@ def devices(scale: Scale) -> Iterator[Finding]:
         yield Finding(OK, "device", f"GPU {number}: {own.name}, {size_text(own.total_memory)}")
 
 
-def memory(scale: Scale) -> Iterator[Finding]:
+def memory(scale: "Scale") -> Iterator[Finding]:
     """Memory of the machine, and what processes share of it."""
     import psutil
 
@@ -136,7 +137,7 @@ def memory(scale: Scale) -> Iterator[Finding]:
         yield Finding(state, "shared memory", f"{size_text(free)} free in {SHARED}", mend)
 
 
-def results(scale: Scale) -> Iterator[Finding]:
+def results(scale: "Scale") -> Iterator[Finding]:
     """Whether the results folder can be written to, and whether the disk is large enough."""
     from dtr.analysis.forecast import forecast
 
@@ -163,8 +164,10 @@ def results(scale: Scale) -> Iterator[Finding]:
         yield Finding(OK, "disk", told)
 
 
-def datasets(scale: Scale) -> Iterator[Finding]:
+def datasets(scale: "Scale") -> Iterator[Finding]:
     """Whether the images are where the scale says; they are not counted here."""
+    from dtr.planning.places import Places
+
     for name, settings in scale.datasets.items():
         about = f"dataset {name}"
         if Path(Places(scale.results).dataset(name)).is_file():
@@ -188,8 +191,11 @@ def _has_content(path: Path) -> bool:
         return False
 
 
-def assets(scale: Scale) -> Iterator[Finding]:
+def assets(scale: "Scale") -> Iterator[Finding]:
     """The networks of others, and published references."""
+    from dtr.config.pretrained import is_pretrained
+    from dtr.planning.places import Places
+
     places = Places(scale.results)
     for kind in ("autoencoder", "extractor", "text_encoder"):
         for name, settings in getattr(scale, f"{kind}s").items():
@@ -209,7 +215,7 @@ def assets(scale: Scale) -> Iterator[Finding]:
             yield Finding(MISSING, about, f"{reference.file}: no such file", mend)
 
 
-def _asset(name: str, settings: PretrainedSettings, record: Path) -> Finding:
+def _asset(name: str, settings: "PretrainedSettings", record: Path) -> Finding:
     about = f"asset {name}"
     if record.is_file():
         return Finding(OK, about, "taken over")
@@ -226,7 +232,7 @@ def _asset(name: str, settings: PretrainedSettings, record: Path) -> Finding:
     return Finding(MISSING, about, found, mend)
 
 
-LOOKS: tuple[Callable[[Scale], Iterator[Finding]], ...] = (
+LOOKS: tuple[Callable[["Scale"], Iterator[Finding]], ...] = (
     versions,
     devices,
     memory,
