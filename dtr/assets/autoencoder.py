@@ -147,9 +147,13 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[nn.Module, floa
 
 
 @torch.inference_mode()
-def encode(model, images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Posterior mean and log-variance of uint8 [n, H, W, 3]: two float32 [n, C, h, w], unscaled."""
-    device, size = next(model.parameters()).device, _chunk(images.shape[1] * images.shape[2])
+def encode(model, images: np.ndarray, *, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+    """Posterior mean and log-variance of uint8 [n, H, W, 3]: two float32 [n, C, h, w], unscaled.
+
+    On the model's device, `batch_size` images at once, by default as many as CHUNK_PIXELS says.
+    """
+    device = next(model.parameters()).device
+    size = batch_size or _chunk(images.shape[1] * images.shape[2])
     posteriors = [
         model.posterior(to_network(images[start : start + size]).to(device))
         for start in range(0, len(images), size)

@@ -1,7 +1,6 @@
 """Captions as tokens: a small frozen encoder with the interface of CLIP's text encoder."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +9,6 @@ from dtr.config.stages import TextEncoderSettings, WordsSettings
 from dtr.registry import build
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
-from dtr.support.files import replacing
 
 # Every word that a caption of the scenes can have, sorted.
 WORDS = (
@@ -22,7 +20,6 @@ START, END = "<start>", "<end>"
 HEADS = 4
 # Of the attention logits: at 1 random heads mix all words alike; at 3 they tell them apart.
 SHARPNESS = 3.0
-BATCH = 1000  # captions encoded at once
 
 
 class TextEncoder(Protocol):
@@ -104,16 +101,6 @@ class WordEncoder:
     def _heads(self, u: np.ndarray) -> np.ndarray:
         """[n, tokens, width] -> [n, heads, tokens, width / heads]."""
         return u.reshape(len(u), self.tokens, HEADS, self.width // HEADS).swapaxes(1, 2)
-
-
-def write_tokens(encoder: TextEncoder, captions: Sequence[str], path: Path) -> None:
-    """Encode captions into one .npy file, [n, tokens, width] float32, to be memory-mapped."""
-    shape = (len(captions), encoder.tokens, encoder.width)
-    with replacing(path) as temporary:
-        encoded = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-        for start in range(0, len(captions), BATCH):
-            encoded[start : start + BATCH] = encoder.encode(captions[start : start + BATCH])
-        encoded.flush()
 
 
 def _normalised(x: np.ndarray) -> np.ndarray:

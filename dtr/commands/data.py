@@ -67,8 +67,8 @@ def train_extractor(args: argparse.Namespace) -> None:
 
 def cache_latents(args: argparse.Namespace) -> None:
     """Encode the training images once: mean and log-variance, in hashed shards."""
+    from dtr.data.caching import Caching, cache_latents
     from dtr.data.datasets import ImageDataset
-    from dtr.data.latents import cache_latents
     from dtr.registry import settings_of
     from dtr.support.settings import parse
 
@@ -79,9 +79,15 @@ def cache_latents(args: argparse.Namespace) -> None:
         text_encoder = parse(
             settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
         )
-    cache_latents(
-        ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder, device=args.device
-    )
+    how = Caching(args.dtype, args.tokens_dtype, args.device, args.encode_batch, args.share)
+    cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder, how)
+
+
+def check_data(args: argparse.Namespace) -> None:
+    """Read a prepared dataset or cached latents whole and compare the hashes of its files."""
+    from dtr.data.shards import check_content
+
+    print(f"{args.data}: {check_content(args.data)} files are as recorded")
 
 
 def real_features(args: argparse.Namespace) -> None:
@@ -107,6 +113,13 @@ def reference(args: argparse.Namespace) -> None:
     write_reference(
         args.name_of, settings, args.extractor, args.out, data=args.data, device=args.device
     )
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text}; accepted: I/N with I from 1 to N")
+    return int(number), int(count)
 
 
 def add_verbs(verbs: options.Verbs) -> None:
@@ -140,6 +153,23 @@ def add_verbs(verbs: options.Verbs) -> None:
     options.add_out(verb)
     options.add_device(verb)
     options.add_threads(verb)
+    for flag, what in (("--dtype", "latents"), ("--tokens-dtype", "encoded captions")):
+        kinds = ("float32", "float16")
+        verb.add_argument(flag, choices=kinds, default=kinds[0], help=f"how {what} are stored")
+    verb.add_argument(
+        "--encode-batch",
+        type=options.at_least(1),
+        help="images encoded at once; default: 500 of 32 x 32 pixels, fewer of larger ones",
+    )
+    verb.add_argument(
+        "--share",
+        type=_share,
+        metavar="I/N",
+        help="make only part I of N, with other processes; afterwards once without it",
+    )
+
+    verb = options.add_verb(verbs, "check-data", check_data)
+    options.add_data(verb)
 
     verb = options.add_verb(verbs, "real-features", real_features)
     options.add_data(verb)

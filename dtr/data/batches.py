@@ -46,7 +46,7 @@ def draw_batch(
     """The `part` of the global batch of training step `step` (from 0) that one process computes.
 
     The whole batch is drawn from (seed, step) and then cut, so that it is the same for any number
-    of processes.
+    of processes; only the rows of the part are read.
     """
     size = settings.training.batch_size
     draws = generator(settings.seed, "step", step)

@@ -1,10 +1,11 @@
-"""Images on disk: one uint8 array, one index with labels and split, one small hashed manifest."""
+"""Images on disk: uint8 shards, one index with labels and split, one small hashed manifest."""
 
 import hashlib
 import os
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +15,68 @@ import pandas as pd
 from dtr.config.stages import SourceSettings
 from dtr.data.captions import check_captions
 from dtr.data.readable import ReadableImages
-from dtr.data.streaming import stream_images
+from dtr.data.shards import Shards, check_files, check_room, read_manifest
+from dtr.data.streaming import image_file, stream_images
 from dtr.data.trees import printable
 from dtr.records.workdir import exclusive
 from dtr.registry import build, named
 from dtr.support.errors import Refusal
-from dtr.support.files import hash_file, hash_json, read_json, replacing, write_json
+from dtr.support.files import hash_file, hash_json, replacing, write_json
+
+INDEX, MANIFEST, WORK = "index.parquet", "manifest.json", "preparing"
+
+
+class Index:
+    """Columns of a stored index, each read when it is asked for: a million paths take a second."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._column = cache(lambda name: pd.read_parquet(path, columns=[name])[name])
+
+    def __contains__(self, name: str) -> bool:
+        from pyarrow.parquet import read_schema
+
+        return name in read_schema(self._path).names
+
+    def __getitem__(self, name: str) -> pd.Series:
+        return self._column(name)
 
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A prepared dataset: `images` uint8 [n, H, W, 3], `index` one row per image, `manifest`."""
+    """A prepared dataset: rows uint8 [n, H, W, 3], columns of one row per image, the manifest."""
 
-    images: np.ndarray
-    index: pd.DataFrame
+    images: Shards
+    index: Index | pd.DataFrame
     manifest: dict[str, Any]
 
     @classmethod
     def open(cls, manifest_path: str | Path) -> "ImageDataset":
-        """Open a prepared dataset; files that differ from the manifest are refused."""
-        manifest = read_manifest(manifest_path, "a prepared dataset", "images.npy")
+        """Open a prepared dataset; files that are not there as the manifest says are refused."""
+        manifest = read_manifest(manifest_path, "a prepared dataset", INDEX)
         folder = Path(manifest_path).parent
-        check_files(folder, manifest["files"], redo=f"delete {manifest_path} to prepare it again")
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        return cls(images, pd.read_parquet(folder / "index.parquet"), manifest)
+        check_files(folder, manifest, redo=f"delete {manifest_path} to prepare it again")
+        names = [name for name in sorted(manifest["files"]) if name.startswith("images")]
+        if not names:
+            raise Refusal(f"{manifest_path}: lists no images among its files")
+        return cls(Shards.open(folder, names), Index(folder / INDEX), manifest)
 
     def positions(self, split: str) -> np.ndarray:
         """Row numbers of a split ("train" or "test"): [n] int64, ascending."""
         return np.flatnonzero(self.index["split"].to_numpy() == split)
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [n, H, W, 3] and labels [n] int64 of a split."""
+        """Images uint8 [n, H, W, 3] and labels [n] int64 of a split, all of them in memory."""
         rows = self.positions(name)
-        return np.asarray(self.images[rows]), self.labels()[rows]
+        return self.images[rows], self.labels()[rows]
 
     def labels(self) -> np.ndarray:
         """Class of every image: [n] int64."""
         return self.index["label"].to_numpy(dtype=np.int64)
 
 
-def read_manifest(path: str | Path, kind: str, file: str) -> dict[str, Any]:
-    """The manifest of what `kind` says, told by one of its files; any other JSON is refused."""
-    manifest = read_json(path)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or file not in files or "content_hash" not in manifest:
-        raise Refusal(f"{path}: not the manifest of {kind}, which lists {file} among its files")
-    return manifest
-
-
-def check_files(folder: Path, hashes: dict[str, str], *, redo: str) -> None:
-    """Refuse a file of `folder` that is missing or whose content is not the recorded one."""
-    for name, expected in hashes.items():
-        path = folder / name
-        if not path.is_file():
-            raise Refusal(f"{path}: missing; {redo}")
-        if hash_file(path) != expected:
-            raise Refusal(f"{path}: content differs from its manifest (corrupted?); {redo}")
-
-
 def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
-    """Write images.npy, index.parquet and, last, manifest.json of a dataset into `folder`.
+    """Write images in shards, index.parquet and, last, manifest.json of a dataset into `folder`.
 
     A source is a function from its settings to images, uint8 [n, R, R, 3], and an index with a row
     per image: path, label, split ("train" or "test") and, where it has them, captions. Images that
@@ -93,12 +96,12 @@ def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
     _check_source(who, settings, images, index)
     _check_index(who, settings, index)
     _complete(who, index, [hashlib.sha256(image.tobytes()).hexdigest() for image in images])
-    with replacing(folder / "images.npy") as temporary:
+    check_room(folder, images.nbytes)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with replacing(folder / image_file(0)) as temporary:
         np.save(temporary, images)
-    with replacing(folder / "index.parquet") as temporary:
-        index.to_parquet(temporary, index=False)
-    files = {file: hash_file(folder / file) for file in ("images.npy", "index.parquet")}
-    write_json(folder / "manifest.json", _manifest(name, settings, index, files))
+    files = {image_file(0): hash_file(folder / image_file(0))}
+    _finish(folder, index, _manifest(name, settings, index), files)
 
 
 def _prepare_streamed(
@@ -107,7 +110,7 @@ def _prepare_streamed(
     """The same of images that are read one at a time; its manifest also says what was left out."""
     for remark in images.remarks:
         print(f"{name}: {printable(remark)}", file=sys.stderr)
-    work = folder / "preparing"
+    work = folder / WORK
     try:
         with exclusive(work):
             done = stream_images(images, settings.resolution, work, title=f"{name}: images")
@@ -116,17 +119,32 @@ def _prepare_streamed(
                 raise Refusal(f"{who}: an index of {len(index)} rows for {len(done.sha256)} images")
             _check_index(who, settings, index)
             _complete(who, index, done.sha256)
-            files = {"images.npy": hash_file(work / "images.npy")}
-            with replacing(folder / "index.parquet") as temporary:
-                index.to_parquet(temporary, index=False)
-            files["index.parquet"] = hash_file(folder / "index.parquet")
-            os.replace(work / "images.npy", folder / "images.npy")
+            manifest = _manifest(name, settings, index)
             left_out = {printable(images.names[n]): why for n, why in done.unreadable.items()}
-            source = {"source": {**images.facts, "unreadable": left_out}}
-            write_json(folder / "manifest.json", _manifest(name, settings, index, files) | source)
+            manifest["source"] = {**images.facts, "unreadable": left_out}
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for shard in done.shards:
+                os.replace(work / shard.file, folder / shard.file)
+            _finish(folder, index, manifest, {shard.file: shard.sha256 for shard in done.shards})
     except OSError as error:
         raise Refusal(f"{folder}: cannot be written ({error.strerror})") from None
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _finish(
+    folder: Path, index: pd.DataFrame, manifest: dict[str, Any], files: dict[str, str]
+) -> None:
+    """Write the index and, last, the manifest; images of an earlier preparation are removed."""
+    for left in folder.glob("images*.npy"):
+        if left.name not in files:
+            left.unlink()
+    with replacing(folder / INDEX) as temporary:
+        index.to_parquet(temporary, index=False)
+    files[INDEX] = hash_file(folder / INDEX)
+    sizes = {file: (folder / file).stat().st_size for file in files}
+    if copies := manifest["duplicates"]:
+        print(f"{manifest['dataset']}: {copies} images equal another one", file=sys.stderr)
+    write_json(folder / MANIFEST, manifest | {"files": files, "sizes": sizes})
 
 
 def _complete(who: str, index: pd.DataFrame, sha256: list[str]) -> None:
@@ -137,9 +155,7 @@ def _complete(who: str, index: pd.DataFrame, sha256: list[str]) -> None:
     index["sha256"] = sha256
 
 
-def _manifest(
-    name: str, settings: SourceSettings, index: pd.DataFrame, files: dict[str, str]
-) -> dict[str, Any]:
+def _manifest(name: str, settings: SourceSettings, index: pd.DataFrame) -> dict[str, Any]:
     """What a dataset is, with the hash of its content, which other results refer to."""
     labels = index["label"].to_numpy(dtype=np.int64)
     told = [index[column].tolist() for column in ("label", "captions") if column in index]
@@ -153,7 +169,6 @@ def _manifest(
         "split_counts": index["split"].value_counts().to_dict(),
         "duplicates": int(index["sha256"].duplicated().sum()),
         "settings": settings.plain(),
-        "files": files,
         "content_hash": hash_json([index["sha256"].tolist(), told, index["split"].tolist()]),
     }
 

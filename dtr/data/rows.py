@@ -9,6 +9,7 @@ import numpy as np
 from dtr.config.backbones import Inputs
 from dtr.data.captions import draw_captions
 from dtr.data.datasets import ImageDataset
+from dtr.data.shards import Shards
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,13 +24,13 @@ class TrainingData:
     What is drawn of a batch is drawn of the whole batch and then cut to the `part` that a process
     computes; only the rows of that part are read.
 
-    labels: [n] int64; tokens: encoded captions [m, T, W] float32, the empty one last, and first:
-    [n + 1] int64, where the captions of each image begin (None without captions).
+    labels: [n] int64; tokens: encoded captions [m, T, W], the empty one last, and first: [n + 1]
+    int64, where the captions of each image begin (None without captions).
     """
 
     manifest: dict[str, Any]
     labels: np.ndarray
-    tokens: np.ndarray | None = None
+    tokens: np.ndarray | Shards | None = None
     first: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -38,7 +39,7 @@ class TrainingData:
     @property
     def null_tokens(self) -> np.ndarray:
         """The encoded empty caption: [T, W] float32."""
-        return self.tokens[-1]
+        return self.tokens[-1].astype(np.float32, copy=False)
 
     def sample(
         self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
@@ -81,16 +82,16 @@ class TrainingData:
 class PixelDataset(TrainingData):
     """The training split as pixels in [-1, 1], for models that need no autoencoder."""
 
-    images: np.ndarray  # uint8 [n, H, W, 3]
+    images: Shards  # uint8 [all, H, W, 3]
+    positions: np.ndarray  # [n] int64, which of them
 
     @classmethod
     def open(cls, manifest_path: str | Path) -> "PixelDataset":
-        """Open a prepared dataset; files that differ from its manifest are refused."""
+        """Open a prepared dataset; files that are not there as its manifest says are refused."""
         dataset = ImageDataset.open(manifest_path)
         rows = dataset.positions("train")
-        return cls(
-            manifest=dataset.manifest, labels=dataset.labels()[rows], images=dataset.images[rows]
-        )
+        labels = dataset.labels()[rows]
+        return cls(manifest=dataset.manifest, labels=labels, images=dataset.images, positions=rows)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,7 +109,7 @@ class PixelDataset(TrainingData):
         self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY
     ) -> np.ndarray:
         """The same as pixels: uint8 [b, H, W, 3]."""
-        images = self.images[rows[part]]
+        images = self.images[self.positions[rows[part]]]
         if self.manifest["mirror"]:
             mirrored = (draws.random(len(rows)) < 0.5)[part]
             images[mirrored] = images[mirrored, :, ::-1]

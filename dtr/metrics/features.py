@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dtr.data.datasets import ImageDataset
+from dtr.data.shards import Chosen
 from dtr.metrics.gaussians import Gaussian
 from dtr.planning.places import ASSET
 from dtr.records.schema import ExtractorRecord, read_record
@@ -132,7 +133,7 @@ def write_real_features(
 ) -> None:
     """Features of the real images of one split, in the order of `positions(split)` -> `out`."""
     rows = dataset.positions(split)
-    images, labels = np.asarray(dataset.images[rows]), dataset.labels()[rows]
+    images, labels = Chosen(dataset.images, rows), dataset.labels()[rows]
     named = dataset.manifest.get("dataset", "dataset")
     _write(images, labels, named, extractor_folder, out, device, {})
 

@@ -99,7 +99,7 @@ def _jobs(scale: Scale) -> Iterator[Job]:
 def _data_jobs(scale: Scale) -> Iterator[Job]:
     places = Places(scale.results)
     for name in scale.datasets:
-        own = (places.dataset(name), places.index(name), places.images(name))
+        own = (places.dataset(name), places.index(name))
         yield Job("prepare_data", own, name=name)
     for kind, assets in (
         ("autoencoder", scale.autoencoders),

@@ -24,16 +24,12 @@ class Places(NamedTuple):
     results: str
 
     def dataset(self, name: str) -> str:
-        """Manifest of a prepared dataset; its images and index lie beside it."""
+        """Manifest of a prepared dataset; its index and the shards of its images lie beside it."""
         return f"{self.results}/data/{name}/manifest.json"
 
     def index(self, dataset: str) -> str:
         """One row per image of a prepared dataset."""
         return f"{self.results}/data/{dataset}/index.parquet"
-
-    def images(self, dataset: str) -> str:
-        """The images of a prepared dataset."""
-        return f"{self.results}/data/{dataset}/images.npy"
 
     def autoencoder(self, name: str) -> str:
         """Record of an autoencoder; its weights lie beside it."""

@@ -85,7 +85,7 @@ def test_a_source_is_prepared_and_always_the_same(name, images, tmp_path, monkey
     assert hashes[0] == hashes[1]
     side, count = settings.resolution, len(dataset.images)
     assert dataset.images.shape == (count, side, side, 3)
-    assert len(dataset.index) == dataset.manifest["count"] == count
+    assert len(dataset.index["label"]) == dataset.manifest["count"] == count
     assert len(dataset.positions("test")) == settings.num_test
     assert len(dataset.positions("train")) == count - settings.num_test > 0
     if per_image := settings.captions_per_image:

@@ -1,11 +1,10 @@
-# Images of each dataset, with their index and the manifest that everything later depends on.
+# Images of each dataset in shards, their index, and the manifest that all else depends on.
 
 
 rule prepare_data:
     output:
         manifest=PLACES.dataset("{dataset}"),
         index=PLACES.index("{dataset}"),
-        images=PLACES.images("{dataset}"),
     log:
         PLACES.log("data", "{dataset}"),
     priority: 2  # an autoencoder may wait for it, and all latent models of a slot for that

@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image
 
 from dtr.config.scale import Scale
+from dtr.data.datasets import ImageDataset
 from dtr.experiments import SLOTS, Run
 from dtr.planning.evaluations import Evaluation, components, final_evaluations, untrained_controls
 from dtr.planning.places import Places
 from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting.figures.style import ROUTING_NAMES, WEIGHTING_NAMES
+from dtr.support.errors import Refusal
 from dtr.support.files import replacing
 
 COLUMNS, ROWS = 10, 2
@@ -171,9 +173,9 @@ def _real_images(records: Records, slot: str) -> Strip | None:
     """The first images of the data that fills the slot, for comparison."""
     dataset = records.scale.slots[slot].dataset
     try:
-        images = np.load(Places(records.scale.results).images(dataset), mmap_mode="r")
-        chosen = np.array(images[:: max(1, len(images) // (COLUMNS * ROWS))][: COLUMNS * ROWS])
+        images = ImageDataset.open(Places(records.scale.results).dataset(dataset)).images
+        chosen = images[:: max(1, len(images) // (COLUMNS * ROWS))][: COLUMNS * ROWS]
         chosen = np.concatenate([chosen[row::ROWS] for row in range(ROWS)])  # sorted by class
-    except (OSError, ValueError):
+    except (OSError, Refusal):
         return None
     return strip_of(chosen, "real images", "", f"{len(chosen)} real images of {dataset}")

@@ -17,11 +17,13 @@ from dtr.assets.autoencoder import (
     train_autoencoder,
 )
 from dtr.config.stages import AutoencoderSettings
-from dtr.data import latents as latents_module
+from dtr.data import caching, shards
 from dtr.data.batches import open_training_data
+from dtr.data.caching import cache_latents
 from dtr.data.datasets import ImageDataset, prepare_dataset
-from dtr.data.latents import LatentDataset, cache_latents
+from dtr.data.latents import LatentDataset
 from dtr.data.rows import PixelDataset
+from dtr.data.shards import check_content
 from dtr.data.sources.mnist import MnistSettings, mnist_digits
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
@@ -58,7 +60,7 @@ def test_other_manifests_are_refused_in_one_line(digits_folder, tmp_path):
     latents = tmp_path / "manifest.json"
     content = {"files": {"shard-00000.npy": ""}, "content_hash": "", "scale_factor": 1.0}
     latents.write_text(json.dumps(content))
-    with pytest.raises(Refusal, match="not the manifest of a prepared dataset, which lists images"):
+    with pytest.raises(Refusal, match="not the manifest of a prepared dataset, which lists index"):
         ImageDataset.open(latents)
     for text in ("[]", "{}", '{"files": {}}', '{"files": ["images.npy"]}', "3"):
         latents.write_text(text)
@@ -111,15 +113,30 @@ def test_a_split_has_its_images_with_their_labels(digits_folder):
         assert np.array_equal(labels, dataset.labels()[rows])
 
 
-def test_a_corrupted_image_file_is_refused_and_kept(digits_folder, tmp_path):
+def test_files_of_another_size_are_refused_and_of_other_content_when_they_are_checked(
+    digits_folder, tmp_path, monkeypatch
+):
     folder = tmp_path / "copy"
     shutil.copytree(digits_folder, folder)
-    content = bytearray((folder / "images.npy").read_bytes())
+    manifest, images = folder / "manifest.json", folder / "images-00000.npy"
+    assert check_content(manifest) == 2
+    content = bytearray(images.read_bytes())
     content[-1] ^= 1
-    (folder / "images.npy").write_bytes(content)
-    with pytest.raises(Refusal, match=r"images\.npy: content differs from its manifest"):
-        ImageDataset.open(folder / "manifest.json")
-    assert (folder / "images.npy").read_bytes() == content
+    images.write_bytes(content)
+    with pytest.raises(Refusal, match=r"images-00000\.npy: content differs from its manifest"):
+        ImageDataset.open(manifest)
+    monkeypatch.setattr(shards, "SMALL", 10_000_000)
+    assert len(ImageDataset.open(manifest).images) == 5000
+    with pytest.raises(Refusal, match=r"images-00000\.npy: content differs from its manifest"):
+        check_content(manifest)
+    images.write_bytes(content[:-1])
+    for look in (ImageDataset.open, check_content):
+        with pytest.raises(Refusal, match=r"images-00000\.npy: 15360127 bytes, its manifest says"):
+            look(manifest)
+    assert images.read_bytes() == content[:-1]
+    images.unlink()
+    with pytest.raises(Refusal, match=r"images-00000\.npy: missing; delete .* to prepare it again"):
+        ImageDataset.open(manifest)
 
 
 def test_pixels_survive_the_way_to_the_network_and_back():
@@ -167,7 +184,7 @@ def test_mirrors_are_encoded_where_they_are_valid(autoencoder, tmp_path):
     mirrored = ImageDataset(dataset.images[:, :, ::-1], dataset.index, dict(dataset.manifest))
     cache_latents(mirrored, autoencoder, tmp_path / "mirrored")
     other = LatentDataset.open(tmp_path / "mirrored" / "manifest.json")
-    np.testing.assert_allclose(data.shards[0][:, 1], other.shards[0][:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(data.moments[:][:, 1], other.moments[:][:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_posterior_is_sampled_anew(autoencoder, tmp_path):
@@ -176,7 +193,7 @@ def test_the_posterior_is_sampled_anew(autoencoder, tmp_path):
     rows = np.array([3, 1, 4])
     draws = np.stack([data.sample(rows, generator(i)) for i in range(2000)])
     factor = data.manifest["scale_factor"]
-    mean, logvar = data.shards[0][rows, 0, 0] * factor, data.shards[0][rows, 0, 1]
+    mean, logvar = data.moments[:][rows, 0, 0] * factor, data.moments[:][rows, 0, 1]
     std = np.exp(0.5 * logvar) * factor
     assert np.abs((draws.mean(0) - mean) / std).max() < 0.12
     assert np.abs(draws.std(0) / std - 1).max() < 0.08
@@ -185,11 +202,12 @@ def test_the_posterior_is_sampled_anew(autoencoder, tmp_path):
 
 def test_rows_are_found_across_shards(autoencoder, tmp_path, monkeypatch):
     cache_latents(few(), autoencoder, tmp_path / "one")
-    monkeypatch.setattr(latents_module, "SHARD_SIZE", 20)
+    monkeypatch.setattr(caching, "SHARD_SIZE", 20)
     cache_latents(few(), autoencoder, tmp_path / "three")
     rows = np.array([0, 19, 20, 39, 40, 49])
     three = LatentDataset.open(tmp_path / "three" / "manifest.json")
-    assert [len(shard) for shard in three.shards] == [20, 20, 10]
+    sizes = [len(np.load(tmp_path / f"three/shard-0000{number}.npy")) for number in range(3)]
+    assert sizes == [20, 20, 10]
     split = three.sample(rows, generator(0))
     monkeypatch.undo()
     whole = LatentDataset.open(tmp_path / "one" / "manifest.json").sample(rows, generator(0))
@@ -202,7 +220,9 @@ def test_pixels_as_training_data(digits_folder):
     assert data.shape == (3, 32, 32)
     assert len(data) == 4500
     rows = np.array([5, 6])
-    assert np.array_equal(data.sample(rows, generator(0)), to_network(data.images[rows]).numpy())
+    assert np.array_equal(
+        data.sample(rows, generator(0)), to_network(data.images[data.positions[rows]]).numpy()
+    )
 
 
 def test_manifests_name_what_is_on_disk(digits_folder):

@@ -61,13 +61,13 @@ def test_all_images_are_there_with_their_hashes(prepare, tmp_path, capsys):
     assert dataset.images.dtype == np.uint8 and dataset.images.shape == (COUNT, SIDE, SIDE, 3)
     for number in range(COUNT):
         assert np.array_equal(dataset.images[number], pictures.read(number))
-    expected = [hashlib.sha256(image.tobytes()).hexdigest() for image in dataset.images]
+    expected = [hashlib.sha256(image.tobytes()).hexdigest() for image in dataset.images[:]]
     assert dataset.index["sha256"].tolist() == expected
     assert dataset.index["index"].tolist() == list(range(COUNT))
     assert dataset.manifest["duplicates"] == 2
     assert dataset.manifest["source"] == {"found": COUNT, "unreadable": {}}
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
-        "images.npy",
+        "images-00000.npy",
         "index.parquet",
         "manifest.json",
     ]
@@ -77,14 +77,16 @@ def test_all_images_are_there_with_their_hashes(prepare, tmp_path, capsys):
 
 def test_the_file_is_the_one_that_numpy_writes(prepare, tmp_path):
     dataset = prepare(Pictures(damaged={3}, allowed=1))
-    np.save(tmp_path / "again.npy", np.asarray(dataset.images))
+    np.save(tmp_path / "again.npy", dataset.images[:])
     again = (tmp_path / "again.npy").read_bytes()
-    assert (tmp_path / "data/images.npy").read_bytes() == again
+    assert (tmp_path / "data/images-00000.npy").read_bytes() == again
 
 
 def test_unreadable_images_are_left_out_and_listed(prepare):
     dataset = prepare(Pictures(damaged={0, 20, 49}, allowed=3))
-    assert len(dataset.images) == len(dataset.index) == dataset.manifest["count"] == COUNT - 3
+    assert (
+        len(dataset.images) == len(dataset.index["label"]) == dataset.manifest["count"] == COUNT - 3
+    )
     assert dataset.manifest["source"]["unreadable"] == dict.fromkeys(
         ("0.png", "20.png", "49.png"), "mud"
     )
@@ -153,14 +155,14 @@ def test_only_what_has_its_hash_is_believed(prepare, tmp_path):
 
 
 def flip(work):
-    content = bytearray((work / "images.npy").read_bytes())
+    content = bytearray((work / "images-00000.npy").read_bytes())
     content[128 + 20 * SIDE * SIDE * 3] ^= 1
-    (work / "images.npy").write_bytes(content)
+    (work / "images-00000.npy").write_bytes(content)
 
 
 def cut_images(work):
-    content = (work / "images.npy").read_bytes()
-    (work / "images.npy").write_bytes(content[: 128 + 31 * SIDE * SIDE * 3])
+    content = (work / "images-00000.npy").read_bytes()
+    (work / "images-00000.npy").write_bytes(content[: 128 + 31 * SIDE * SIDE * 3])
 
 
 def cut_log(work):
