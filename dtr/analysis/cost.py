@@ -17,6 +17,7 @@ from dtr.planning.runs import all_runs, lineage
 from dtr.records.timed import Timed
 
 FLOAT = 4  # bytes of a number
+STORED = {"float32": FLOAT, "float16": 2}
 CHECKPOINTS = 2  # kept of each training, as in dtr.training.checkpoint
 COPIES = 4  # of all parameters in a checkpoint: the weights, their mean, two moments of Adam
 
@@ -104,6 +105,7 @@ class Costs:
         source, autoencoder = self.scale.datasets[job.name], self.scale.autoencoders[job.asset]
         side = source.resolution // autoencoder.downsampling
         moments = 2 * autoencoder.latent_channels * side**2 * (2 if source.mirror else 1)
+        size = moments * STORED[self.scale.cache.latents]
         encoders = {
             slot.text_encoder
             for slot in self.scale.slots.values()
@@ -111,8 +113,9 @@ class Costs:
         }
         for name in encoders:
             encoder = self.scale.text_encoders[name]
-            moments += source.captions_per_image * encoder.tokens * encoder.width
-        return _times(self._training_images(job.name), moments * FLOAT)
+            tokens = source.captions_per_image * encoder.tokens * encoder.width
+            size += tokens * STORED[self.scale.cache.tokens]
+        return _times(self._training_images(job.name), size)
 
     def _training_images(self, dataset: str) -> int | None:
         source = self.scale.datasets[dataset]

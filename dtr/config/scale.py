@@ -90,6 +90,14 @@ class AnalysisSettings(Settings):
 
 
 Gpu = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(GPU|MIG)-[\w/-]+$")]
+Stored = Literal["float32", "float16"]
+
+
+class CacheSettings(Settings):
+    """How what is computed once for all runs is stored; float16 takes half the disk."""
+
+    latents: Stored = "float32"
+    tokens: Stored = "float32"  # encoded captions
 
 
 class ExecutionSettings(Settings):
@@ -141,6 +149,7 @@ class Scale(Settings):
     training: OptimisationSettings
     evaluation: EvaluationSettings
     analysis: AnalysisSettings
+    cache: CacheSettings = Field(default_factory=CacheSettings)
     execution: ExecutionSettings
     untestable: dict[Name, str] = Field(default_factory=dict)  # claims that its budget would decide
     deviations: list[str]  # $names of `stated_facts` are filled in

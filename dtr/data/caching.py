@@ -137,7 +137,8 @@ class _Latents:
             for mirror, view in enumerate((images, images[:, :, ::-1])[: self._mirrors]):
                 moments = encode(self._model, view, batch_size=self._batch)
                 for place, part in enumerate(moments):
-                    values = part.numpy().astype(self.dtype, copy=False)
+                    with np.errstate(over="ignore"):  # refused below
+                        values = part.numpy().astype(self.dtype, copy=False)
                     if not np.isfinite(values).all():
                         raise Refusal(
                             f"{self._folder}: encodes one of images {chosen[0]} to {chosen[-1]} "

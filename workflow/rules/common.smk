@@ -153,9 +153,15 @@ def captions_record(wildcards) -> list[str]:
     return list(jobs.told_by(SCALE, captions_encoder(wildcards)))
 
 
-def captions_option(wildcards) -> str:
-    name = captions_encoder(wildcards)
-    return "" if name is None else f"--text-encoder {shlex.quote(text_encoder_settings(name))}"
+def caching_options(wildcards) -> str:
+    """The text encoder of the captions, if any, and how what is cached is stored."""
+    name, cache = captions_encoder(wildcards), SCALE.cache
+    options = [] if cache.latents == "float32" else [f"--dtype {cache.latents}"]
+    if name is not None:
+        options.append(f"--text-encoder {shlex.quote(text_encoder_settings(name))}")
+        if cache.tokens != "float32":
+            options.append(f"--tokens-dtype {cache.tokens}")
+    return " ".join(options)
 
 
 def model_records(wildcards) -> list[str]:

@@ -19,8 +19,8 @@ rule cache_latents:
         revision=REVISIONS["latents"],
         folder=subpath(output.manifest, parent=True),
         autoencoder=subpath(input.autoencoder, parent=True),
-        captions=captions_option,
+        options=caching_options,
     shell:
         "python -m dtr cache-latents --data {input.data:q} --autoencoder {params.autoencoder:q}"
-        " {params.captions}"
+        " {params.options}"
         " --out {params.folder:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"
