@@ -76,6 +76,7 @@ BUILT_IN: dict[Family, dict[str, Part]] = {
     "source": {
         "mnist": Part("dtr.data.sources.mnist:digits", "dtr.data.sources.mnist:MnistSettings"),
         "scenes": Part("dtr.data.sources.scenes:scenes", "dtr.data.sources.scenes:ScenesSettings"),
+        "coco": Part("dtr.data.sources.coco:coco", "dtr.data.sources.coco:CocoSettings"),
         "folders": Part(
             "dtr.data.sources.folders:folders", "dtr.data.sources.folders:FoldersSettings"
         ),

@@ -90,6 +90,14 @@ def check_data(args: argparse.Namespace) -> None:
     print(f"{args.data}: {check_content(args.data)} files are as recorded")
 
 
+def prompts(args: argparse.Namespace) -> None:
+    """Write the fixed list of captions that prompt the samples, with the rule that made it."""
+    from dtr.data.prompts import write_prompts
+
+    facts = write_prompts(args.captions, args.out, count=args.count, seed=args.seed)
+    print(f"{args.out}: {facts['count']} prompts, sha256 {facts['sha256']}")
+
+
 def real_features(args: argparse.Namespace) -> None:
     """Extract the features of the real training images."""
     from dtr.data.datasets import ImageDataset
@@ -167,6 +175,13 @@ def add_verbs(verbs: options.Verbs) -> None:
         metavar="I/N",
         help="make only part I of N, with other processes; afterwards once without it",
     )
+
+    verb = options.add_verb(verbs, "prompts", prompts)
+    what = "captions_val2014.json, or manifest.json of a prepared dataset"
+    options.add_path(verb, "--captions", what)
+    verb.add_argument("--count", type=options.at_least(1), default=50_000, help="of prompts")
+    options.add_seed(verb, default=0)
+    options.add_out(verb)
 
     verb = options.add_verb(verbs, "check-data", check_data)
     options.add_data(verb)

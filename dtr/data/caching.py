@@ -23,7 +23,7 @@ from dtr.data.captions import flatten
 from dtr.data.datasets import ImageDataset
 from dtr.data.shards import check_room
 from dtr.planning.places import ASSET
-from dtr.records.schema import AutoencoderRecord, read_record
+from dtr.records.schema import AutoencoderRecord, TextEncoderRecord, read_record
 from dtr.records.workdir import exclusive, in_use
 from dtr.registry import part_identity
 from dtr.support.errors import Busy, Refusal
@@ -201,8 +201,12 @@ class _Captions:
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of them."""
-        kind = self._settings.type
-        encoder = {"settings": self._settings.plain(), "part": part_identity("text_encoder", kind)}
+        kind, encoder = self._settings.type, {"settings": self._settings.plain()}
+        if (part := part_identity("text_encoder", kind)) is not None:
+            encoder["part"] = part
+        if folder := getattr(self._settings, "folder", None):  # of a network of others
+            record = read_record(TextEncoderRecord, Path(folder) / ASSET[1])
+            encoder["weights_sha256"] = record.weights_sha256
         return {"text_encoder": encoder, "tokens_dtype": str(self.dtype)}
 
 

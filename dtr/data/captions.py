@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,28 +11,45 @@ from dtr.support.errors import Refusal
 from dtr.support.files import read_json
 
 
-def read_captions(path: str | Path) -> dict[str, list[str]]:
-    """Captions of every image of a COCO annotation file, by file name, in the file's order.
+class Captioned(NamedTuple):
+    """What a caption file says of an image."""
 
-    Refused in one line: another format, a caption of an image that the file does not list, an
-    image without a caption.
+    number: int  # its id
+    captions: list[str]
+
+
+def read_captions(path: str | Path) -> dict[str, Captioned]:
+    """Number and captions of every image of a COCO annotation file, by file name.
+
+    Captions are in the order of their ids, without ids in the file's order. Refused in one line:
+    another format, a caption of an image that the file does not list, an image without a caption,
+    two images of one id or name.
     """
     content = read_json(path)
     try:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        pairs = [(entry["image_id"], entry["caption"]) for entry in content["annotations"]]
-    except (KeyError, TypeError):
+        images = [(image["id"], image["file_name"]) for image in content["images"]]
+        entries = [
+            (entry.get("id", 0), entry["image_id"], entry["caption"])
+            for entry in content["annotations"]
+        ]
+        names, entries = dict(images), sorted(entries, key=lambda entry: entry[0])
+    except (KeyError, TypeError, AttributeError):
         raise Refusal(
             f"{path}: not a COCO caption file: it needs `images` with `id` and `file_name`, and "
             "`annotations` with `image_id` and `caption`"
         ) from None
+    if len({*names.values()}) < len(images):
+        raise Refusal(f"{path}: two images have the same `id` or `file_name`")
     captions: dict[str, list[str]] = {name: [] for name in names.values()}
-    for image, caption in pairs:
+    for _, image, caption in entries:
         if image not in names:
             raise Refusal(f"{path}: a caption belongs to image {image!r}, which is not in `images`")
         captions[names[image]].append(caption)
     checked = check_captions(list(captions.values()), list(captions), source=path)
-    return dict(zip(captions, checked, strict=True))
+    return {
+        name: Captioned(number, own)
+        for (number, name), own in zip(names.items(), checked, strict=True)
+    }
 
 
 def check_captions(

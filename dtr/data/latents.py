@@ -6,7 +6,7 @@ The posterior is sampled anew at every visit, as when the autoencoder runs insid
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from dtr.data.rows import EVERY, TrainingData
 from dtr.data.shards import Shards, check_files, read_manifest
 from dtr.planning.places import ASSET
-from dtr.records.schema import AutoencoderRecord, read_record
+from dtr.records.schema import AutoencoderRecord, TextEncoderRecord, read_record
 from dtr.support.errors import Refusal
 
 
@@ -34,7 +34,7 @@ class LatentDataset(TrainingData):
         manifest = read_manifest(manifest_path, "cached latents", "shard-00000.npy")
         folder = Path(manifest_path).parent
         check_files(folder, manifest, redo=f"delete {manifest_path} to encode again")
-        _check_autoencoder(Path(manifest_path), manifest.get("autoencoder_sha256"))
+        _check_networks(Path(manifest_path), manifest)
         files = sorted(manifest["files"])
         tokens = [name for name in files if name.startswith("tokens")]
         told = {
@@ -82,16 +82,35 @@ class LatentDataset(TrainingData):
         return (mean + torch.exp(0.5 * log_variance) * noise) * self.manifest["scale_factor"]
 
 
-def _check_autoencoder(manifest_path: Path, encoded_by: str | None) -> None:
-    """Refuse latents beside which, in the same results, lies another autoencoder of their name."""
-    manifest_path = manifest_path.absolute()
-    name, results = manifest_path.parent.name.partition("--")[2], manifest_path.parents[1].parent
-    record = results / "autoencoders" / name / ASSET[1]
-    if not name or encoded_by is None or not record.is_file():
-        return
-    found = read_record(AutoencoderRecord, record).weights_sha256
-    if found != encoded_by:
-        raise Refusal(
-            f"{manifest_path}: encoded by autoencoder weights {encoded_by[:12]}, {record} has "
-            f"{found[:12]}; delete {manifest_path} to encode again"
-        )
+def _check_networks(manifest_path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse what other weights have encoded than those that now lie where the results have them.
+
+    That is the autoencoder that the latents are named after, and the folder that the text encoder
+    says; what is not there cannot be compared.
+    """
+    own = manifest_path.absolute().parent
+    name = own.name.partition("--")[2] or "-"
+    encoder = manifest.get("text_encoder", {})
+    for what, kind, folder, known in (
+        (
+            "latents of autoencoder",
+            AutoencoderRecord,
+            own.parents[1] / "autoencoders" / name if len(own.parents) > 1 else own,
+            manifest.get("autoencoder_sha256"),
+        ),
+        (
+            "captions of text encoder",
+            TextEncoderRecord,
+            Path(encoder.get("settings", {}).get("folder") or own),
+            encoder.get("weights_sha256"),
+        ),
+    ):
+        record = folder / ASSET[1]
+        if known is None or not record.is_file():
+            continue
+        found = read_record(kind, record).weights_sha256
+        if found != known:
+            raise Refusal(
+                f"{manifest_path}: {what} weights {known[:12]}, {record} has {found[:12]}; delete "
+                f"{manifest_path} to encode again"
+            )

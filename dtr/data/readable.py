@@ -20,7 +20,8 @@ class ReadableImages(Protocol):
     names: of all images found, in their order; one that turns out unreadable is left out.
     identity: hash of all that the pixels depend on: work that was interrupted goes on if it is the
     same.  allow_unreadable: how many may be left out before all of it is refused.
-    remarks: one line each, told before the work begins.  facts: JSON types, for the manifest.
+    remarks: one line each, told before the work begins.  facts: JSON types, for the manifest, asked
+    for after `index`.
     """
 
     names: Sequence[str]

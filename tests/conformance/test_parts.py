@@ -5,6 +5,7 @@ say `example`, a dict of constants, which of ours are listed here. Networks of o
 and not made here: tests/unit/assets/test_pretrained.py has theirs.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "source": {
         "mnist": {"resolution": 16, "mirror": False, "num_test": 500},
         "scenes": {"resolution": 32, "mirror": False, "num_test": 5, "count": 20, "seed": 0},
+        "coco": {"resolution": 16, "mirror": True, "num_test": 6, "images": "pictures"}
+        | {"captions": "pictures.json", "test_images": "others", "test_captions": "others.json"},
         "folders": {"resolution": 16, "mirror": True, "num_test": 7, "path": "pictures"},
     },
     "autoencoder": {
@@ -73,9 +76,14 @@ def test_every_part_of_ours_has_an_example():
 @pytest.mark.parametrize("name", known_names("source"))
 def test_a_source_is_prepared_and_always_the_same(name, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures").mkdir()
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / f"pictures/{number}.png")
+    for folder, some in (("pictures", images), ("others", images[:6])):
+        (tmp_path / folder).mkdir()
+        for number, image in enumerate(some):
+            Image.fromarray(image).save(tmp_path / f"{folder}/{number}.png")
+        listed = [{"id": n, "file_name": f"{n}.png"} for n in range(len(some))]
+        told = [{"image_id": n, "caption": f"wave {n}"} for n in range(len(some)) for _ in range(5)]
+        content = json.dumps({"images": listed, "annotations": told})
+        (tmp_path / f"{folder}.json").write_text(content, encoding="utf-8")
     settings = trial("source", name)
     hashes = []
     for folder in (tmp_path / "first", tmp_path / "second"):

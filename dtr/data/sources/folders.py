@@ -35,6 +35,10 @@ class FoldersSettings(SourceSettings):
     allow_unreadable: Annotated[int, Field(ge=0)] = 0  # files that may be left out
     expected: Count | None = None  # image files that there should be; otherwise a warning
 
+    @property
+    def expected_images(self) -> int | None:
+        return self.expected
+
 
 def folders(settings: FoldersSettings) -> ReadableImages:
     """The images of `path`, sorted by name, each read when it is asked for."""

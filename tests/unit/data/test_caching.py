@@ -212,7 +212,7 @@ def test_latents_of_another_autoencoder_are_refused(model, tmp_path):
     place.write_text(json.dumps(record))
     assert len(LatentDataset.open(latents / "manifest.json")) == 40
     place.write_text(json.dumps(record | {"weights_sha256": "ef" * 32}))
-    with pytest.raises(Refusal, match=r"encoded by autoencoder weights abababababab, .* efefefef"):
+    with pytest.raises(Refusal, match=r"latents of autoencoder weights abababababab, .* efefefef"):
         LatentDataset.open(latents / "manifest.json")
 
 

@@ -36,7 +36,7 @@ def written(folder: Path, content) -> Path:
 
 def test_a_coco_file_is_read_by_file_name(tmp_path):
     captions = read_captions(written(tmp_path, COCO))
-    assert captions == {"b.jpg": ["Two cats on a sofa"], "a.jpg": ["A dog.", "The dog"]}
+    assert captions == {"b.jpg": (7, ["Two cats on a sofa"]), "a.jpg": (3, ["A dog.", "The dog"])}
 
 
 def refusal_of(folder: Path, content) -> str:
