@@ -15,7 +15,7 @@ CONFIG := $(if $(SEEDS),--config 'seeds=[$(SEEDS)]')
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce try report tables compare test lint clean
+.PHONY: help install reproduce try report tables compare test bench lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ compare: $(STAMP)  ## Say value by value whether your results agree with the ref
 
 test: $(STAMP)  ## Run all tests
 	@$(RUN) python -m pytest --numprocesses 2 --dist loadfile
+
+bench: $(STAMP)  ## Time the work on this machine: make bench ARGS='--against FILE'
+	@$(RUN) python -m dtr bench $(ARGS)
 
 lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
 	@$(RUN) ruff check

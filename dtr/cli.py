@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from dtr import __version__
 from dtr.commands import (
+    benching,
     cluster,
     data,
     doctor,
@@ -39,6 +40,7 @@ MODULES = (
     scale,
     launch,
     cluster,
+    benching,
 )
 """Where verbs are declared, in the order of `--help`."""
 

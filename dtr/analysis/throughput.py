@@ -24,6 +24,7 @@ from dtr.seeding import generator
 from dtr.support.errors import Refusal
 from dtr.support.progress import Progress
 from dtr.training.distributed import World
+from dtr.training.means import MEANS, Means
 from dtr.training.trainer import Trainer
 from dtr.weighting import Unweighted
 
@@ -48,14 +49,20 @@ class NoiseLatents(TrainingData):
         return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)[part]
 
 
-def noise_trainer(settings: RunSettings, device: str = "cpu") -> Trainer:
+def noise_trainer(settings: RunSettings, device: str = "cpu", means: Means = MEANS) -> Trainer:
     """A run of `settings` on noise, at its start; its routing may be any but "none"."""
     inputs, count = settings.inputs, max(1024, settings.training.batch_size)
+    text = {}
+    if inputs.text_tokens is not None:
+        shape = (count + 1, inputs.text_tokens, inputs.text_width)
+        tokens = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        text = {"tokens": tokens, "first": np.arange(count + 1)}
     data = NoiseLatents(
         manifest={"shape": list(inputs.shape), "content_hash": "noise"},
         labels=np.arange(count) % inputs.num_classes,
+        **text,
     )
-    trainer = Trainer(settings, data, World(device=device))
+    trainer = Trainer(settings, data, World(device=device), means=means)
     trainer.model.train()
     return trainer
 

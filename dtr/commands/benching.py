@@ -1,0 +1,66 @@
+"""Verbs that say how fast and how right this machine is.
+
+They import what they need when they run, so that `--help` and refusals are immediate.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from dtr.commands import options
+from dtr.commands.options import at_least
+from dtr.support.devices import use_device
+from dtr.support.errors import Refusal
+from dtr.support.threads import use_threads
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Time what the benchmark does on this machine, each case beside its own baseline."""
+    from dtr.bench.run import CASES, compare, run_bench
+
+    if args.list:
+        for case in CASES.values():
+            print(f"{case.name:<18}{case.says}")
+        return
+    if args.against is not None and not args.against.is_file():
+        raise Refusal(f"--against {args.against}: no such file")
+    use_device(args.device)
+    use_threads(args.threads)
+    names = [name for name in args.cases.split(",") if name]
+    record = run_bench(names, args.out, device=args.device, seconds=args.seconds, small=args.small)
+    print(f"bench: {args.out}")
+    if args.against is not None and (found := compare(record, args.against, slower=args.slower)):
+        raise Refusal(
+            f"--against {args.against}: slower than {args.slower:g} times before: "
+            f"{', '.join(found)}"
+        )
+
+
+def add_verbs(verbs: options.Verbs) -> None:
+    """Declare the verbs of this module, with their options."""
+    verb = options.add_verb(verbs, "bench", bench)
+    verb.add_argument("--cases", default="", metavar="A,B", help="by name; otherwise most of them")
+    verb.add_argument("--list", action="store_true", help="say which cases there are, and end")
+    verb.add_argument(
+        "--seconds", type=at_least(0.0), default=10.0, help="of a case; three rounds at least"
+    )
+    verb.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
+    options.add_path(
+        verb, "--against", "a record of this verb: its times are compared", required=False
+    )
+    verb.add_argument(
+        "--slower",
+        type=at_least(1.0),
+        default=1.25,
+        help="times of that record above which --against ends with an error",
+    )
+    verb.add_argument(
+        "--out", type=Path, default=Path("results/bench.json"), metavar="PATH", help="the record"
+    )
+    options.add_device(verb)
+    verb.add_argument(
+        "--threads",
+        type=at_least(1),
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        help="CPU threads; all of this process without it",
+    )
