@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
+from dtr.training.budget import scheduler_job
+
 VARIABLE = "DTR_WARM"  # path of the socket, for the jobs
+WITHIN = "DTR_WARM_JOB"  # cluster job that the warm process is part of, empty if none
 PRELOADED = (
     "cleanfid.fid",
     "diffusers.models.autoencoders.autoencoder_kl",
@@ -58,7 +61,7 @@ def run_warm(command: Sequence[str], main: Main) -> int:
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         process = subprocess.Popen(
             command,
-            env=os.environ | {VARIABLE: address},
+            env=os.environ | {VARIABLE: address, WITHIN: scheduler_job() or ""},
             preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
         )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -130,14 +133,21 @@ def _be_the_job(connection: socket.socket, files: list[int], request: dict, main
 
 
 def run_in_warm_process(address: str, arguments: Sequence[str]) -> int | None:
-    """Have a job done by the process that listens at `address`; None if there is none."""
+    """Have a job done by the process that listens at `address`; None if there is none.
+
+    None also in another cluster job than that process's: schedulers hand the environment on, and
+    the work would be done outside the allocation, in the time and on the devices of another one.
+    """
+    if (scheduler_job() or "") != os.environ.get(WITHIN, ""):
+        return None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             with _within_reach(address) as short:
                 connection.connect(short)
         except OSError:
             return None
-        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        own = (VARIABLE, WITHIN)
+        environment = {name: value for name, value in os.environ.items() if name not in own}
         request = {
             "arguments": list(arguments),
             "folder": os.getcwd(),

@@ -1,8 +1,10 @@
-"""Holding a folder where the file system has no flock: a file with a heartbeat, for one process.
+"""Who holds a folder, for other hosts too: a file with a heartbeat, for one process.
 
-Leases are numbered, and the highest number holds. An old one is taken over by creating the next,
-which the file system grants to one process only; so two that see the same old lease cannot both
-have it, whatever the moment.
+A lock of the kernel is often not seen by other hosts that share the folder, so a lease stands
+beside it. Leases are numbered, and the highest number holds. An old one is taken over by creating
+the next, which the file system grants to one process only; so two that see the same old lease
+cannot both have it, whatever the moment. No clocks are compared: a heart has stopped if it is
+watched and does not beat, so a clock that is set neither ends a lease nor prolongs it.
 """
 
 import json
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dtr.support.errors import Busy
 from dtr.support.processes import alive, this_process
@@ -26,15 +28,30 @@ INTERVAL = 30.0  # seconds between two heartbeats
 MISSED = 10  # heartbeats, after which a lease is old
 
 
-@contextmanager
-def leased(folder: Path, job: str | None) -> Iterator[None]:
-    """Hold the folder by a lease that names this process and its cluster job; Busy if another does.
+class _Lease(NamedTuple):
+    """A lease as it is found: its file, who wrote it, and the time of its last heartbeat."""
 
-    If another process takes it over, this one having stood still, this one is sent SIGTERM.
+    path: Path
+    owner: dict[str, Any]
+    beat: int  # nanoseconds, of the file server's clock
+
+    @property
+    def who(self) -> str:
+        job = f", job {self.owner['job']}" if self.owner.get("job") else ""
+        return f"process {self.owner.get('pid', '?')} on {self.owner.get('host', '?')}{job}"
+
+
+@contextmanager
+def leased(folder: Path, job: str | None, *, locked: bool) -> Iterator[None]:
+    """Hold the folder by a lease that names this process and its job; Busy if another does.
+
+    locked: whether this process holds a lock of the kernel on the folder, too.  Waits where only
+    time tells whether the holder is alive. If another process takes the lease over, this one having
+    stood still, this one is sent SIGTERM.
     """
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     text = json.dumps(this_process() | {"job": job, "time": now})
-    path = _take(folder, text)
+    path = _take(folder, text, locked)
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, text, over), daemon=True)
     heart.start()
@@ -47,18 +64,27 @@ def leased(folder: Path, job: str | None) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def refuse_if_leased(folder: Path) -> None:
-    """Busy if a lease of the folder is held, by the clock of this machine."""
-    _ended(folder, time.time())
+def holder(folder: Path, *, locked: bool) -> dict[str, Any] | None:
+    """Who holds the folder, as far as one look tells: host, pid, job, time; None if nobody does.
+
+    locked: whether a lock of the kernel on the folder could have been had.  A process that cannot
+    be seen from here is judged by its last heartbeat and the clock of this machine.
+    """
+    for lease in _leases(folder):
+        living = _living(lease, locked)
+        if living or (living is None and time.time() - lease.beat / 1e9 <= MISSED * INTERVAL):
+            return lease.owner
+    return None
 
 
-def _take(folder: Path, text: str) -> Path:
+def _take(folder: Path, text: str, locked: bool) -> Path:
     """Create the lease of the highest number, once every other one there has ended."""
+    watched: dict[Path, tuple[int, float]] = {}
     while True:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            # The clock of a file server is not that of this machine.
-            now = os.fstat(probe.fileno()).st_mtime
-        ended = _ended(folder, now)
+        ended = _ended(folder, locked, watched)
+        if ended is None:
+            time.sleep(min(1.0, INTERVAL / 10))
+            continue
         path = folder / f"{PREFIX}{max(map(_number, ended), default=0) + 1}"
         try:
             with open(path, "x", encoding="utf-8") as stream:
@@ -66,40 +92,66 @@ def _take(folder: Path, text: str) -> Path:
         except FileExistsError:
             continue  # another process was faster: look again
         # A folder that changes may be read incompletely: it is read again with our lease in it.
-        if _number(path) < max(map(_number, _leases(folder))):
+        if _number(path) < max(_number(lease.path) for lease in _leases(folder)):
             path.unlink()
             continue
         for old, why in ended.items():
-            print(f"{folder}: taken over from {why}", file=sys.stderr)
+            print(f"{folder}: taken over from {why}", file=sys.stderr, flush=True)
             old.unlink(missing_ok=True)
         return path
 
 
-def _ended(folder: Path, now: float) -> dict[Path, str]:
-    """Leases that hold no more, each with its owner and why, at file time `now`; Busy if one does.
+def _ended(
+    folder: Path, locked: bool, watched: dict[Path, tuple[int, float]]
+) -> dict[Path, str] | None:
+    """Leases that hold no more, each with its owner and why; None if one must be watched longer.
 
-    Not known to have ended is held: a process on another host shows by its heartbeat only.
+    watched: the heartbeat that each was first seen with, and when.  Busy if one holds.
     """
-    ended = {}
-    for path in _leases(folder):
-        try:
-            age = now - path.stat().st_mtime
-        except FileNotFoundError:
+    ended, waiting = {}, False
+    for lease in _leases(folder):
+        living = _living(lease, locked)
+        if living is False:
+            ended[lease.path] = f"{lease.who}: it was killed"
             continue
-        owner = _owner(path)
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
-        if owner.get("job"):
-            who += f", job {owner['job']}"
-        if age > MISSED * INTERVAL:
-            ended[path] = f"{who}: its heartbeat is {age:.0f} s old"
-        elif alive(owner) is False:
-            ended[path] = f"{who}: it was killed"
-        else:
+        first = lease.path not in watched
+        beat, since = watched.setdefault(lease.path, (lease.beat, time.monotonic()))
+        if living or lease.beat != beat:
             raise Busy(
-                f"{folder}: another process is working here ({who}, heartbeat {max(age, 0):.0f} s "
-                "ago); wait for it or stop it"
+                f"{folder}: another process is working here ({lease.who}); wait for it or stop it"
             )
-    return ended
+        if time.monotonic() - since >= (patience := _patience(folder, lease)):
+            ended[lease.path] = f"{lease.who}: its heart has stopped"
+            continue
+        waiting = True
+        if first:
+            print(
+                f"{folder}: held by {lease.who}, which cannot be seen from here; waiting up to "
+                f"{patience:.0f} s for a heartbeat",
+                file=sys.stderr,
+                flush=True,
+            )
+    return None if waiting else ended
+
+
+def _living(lease: _Lease, locked: bool) -> bool | None:
+    """Whether the holder still runs; None if only its heartbeat tells."""
+    living = alive(lease.owner)
+    here = this_process()
+    if living is None and locked and all(lease.owner.get(k) == here[k] for k in ("host", "boot")):
+        return False  # in another container of this machine, whose kernel gave us its lock
+    return living
+
+
+def _patience(folder: Path, lease: _Lease) -> float:
+    """Seconds without a heartbeat after which a lease that is watched has ended.
+
+    An old one needs fewer; but no clock alone ends a lease.
+    """
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        # The clock of a file server is not that of this machine.
+        age = (os.fstat(probe.fileno()).st_mtime_ns - lease.beat) / 1e9
+    return max(2 * INTERVAL, MISSED * INTERVAL - max(age, 0.0))
 
 
 def _beat(path: Path, text: str, over: threading.Event) -> None:
@@ -118,9 +170,20 @@ def _beat(path: Path, text: str, over: threading.Event) -> None:
             return
 
 
-def _leases(folder: Path) -> list[Path]:
-    names = [name for name in os.listdir(folder) if name.startswith(PREFIX)]
-    return sorted((folder / name for name in names if _number(Path(name)) > 0), key=_number)
+def _leases(folder: Path) -> list[_Lease]:
+    """Every lease of the folder, by its number."""
+    found = []
+    for name in os.listdir(folder):
+        path = folder / name
+        if name.startswith(PREFIX) and _number(path) > 0:
+            try:
+                # Opened first: a file server is asked anew then, and not a cache.
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    beat, text = os.fstat(stream.fileno()).st_mtime_ns, stream.read()
+            except FileNotFoundError:
+                continue
+            found.append(_Lease(path, _owner(text), beat))
+    return sorted(found, key=lambda lease: _number(lease.path))
 
 
 def _number(path: Path) -> int:
@@ -128,11 +191,11 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def _owner(path: Path) -> dict[str, Any]:
-    """Who holds a lease; empty while it is being written."""
+def _owner(text: str) -> dict[str, Any]:
+    """Who wrote a lease; empty while it is being written."""
     try:
-        return json.loads(_read(path) or "{}")
-    except json.JSONDecodeError:
+        return dict(json.loads(text))
+    except (json.JSONDecodeError, TypeError, ValueError):
         return {}
 
 

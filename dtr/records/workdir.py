@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from dtr.records.lease import leased, refuse_if_leased
+from dtr.records.lease import holder, leased
 from dtr.support.errors import Busy
 
 LOCK, LOG = "lock", "train.jsonl"
@@ -27,16 +27,14 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 def exclusive(folder: Path, *, job: str | None = None) -> Iterator[None]:
     """Hold the work directory; a second process is refused. Released even by SIGKILL.
 
-    Where there are no locks a lease takes their place, which names the cluster job `job`.
+    By a lock of the kernel, where the file system has them, and by a lease, which also tells other
+    hosts and names the cluster job `job`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as lock:
-        if _locked(lock, folder):
-            refuse_if_leased(folder)  # the file system may lack locks where another host mounts it
+        locked = _locked(lock, folder)
+        with leased(folder, job, locked=locked):
             yield
-        else:
-            with leased(folder, job):
-                yield
 
 
 def _locked(lock: IO[str], folder: Path) -> bool:
@@ -48,8 +46,10 @@ def _locked(lock: IO[str], folder: Path) -> bool:
             return True
         except BlockingIOError:
             if time.monotonic() > deadline:
+                owner = holder(folder, locked=False)
+                who = " (process {pid} on {host})".format_map(owner) if owner else ""
                 raise Busy(
-                    f"{folder}: another process is working here; wait for it or stop it"
+                    f"{folder}: another process is working here{who}; wait for it or stop it"
                 ) from None
         except OSError as error:
             _accept_no_locks(error)
@@ -58,7 +58,8 @@ def _locked(lock: IO[str], folder: Path) -> bool:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process trains in the work directory at this moment."""
+    """Whether a process trains in the work directory at this moment, on any host."""
+    locked = True
     try:
         with open(folder / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -68,11 +69,8 @@ def in_use(folder: Path) -> bool:
         return True
     except OSError as error:
         _accept_no_locks(error)
-    try:
-        refuse_if_leased(folder)
-    except Busy:
-        return True
-    return False
+        locked = False
+    return holder(folder, locked=locked) is not None
 
 
 def _accept_no_locks(error: OSError) -> None:
@@ -86,7 +84,7 @@ def _say_no_locks(reason: str) -> None:
     """One line for a process, however many work directories it looks at."""
     print(
         f"flock: {reason} on the file system of the work directories; "
-        "lease files with a heartbeat are used",
+        "leases with a heartbeat alone keep two processes apart",
         file=sys.stderr,
     )
 

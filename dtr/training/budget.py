@@ -15,28 +15,33 @@ from dtr.support.files import write_text
 
 MARGIN_SECONDS = 60  # of the time budget, left for the last checkpoint
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
+SGE = ("SGE_TASK_ID", "JOB_ID")  # the second, if the first shows that it is Grid Engine's
 
 
 def scheduler_job() -> str | None:
     """Name of the cluster job that this process is part of; None if there is none."""
-    return next(filter(None, map(os.environ.get, JOB_VARIABLES)), None)
+    names = (*JOB_VARIABLES, SGE[1]) if os.environ.get(SGE[0]) else JOB_VARIABLES
+    return next(filter(None, map(os.environ.get, names)), None)
 
 
 def deadline(folder: Path, budget_minutes: float | None) -> float:
-    """When to stop by ourselves, as time.time(); infinite without a budget.
+    """When to stop by ourselves, as time.monotonic(); infinite without a budget.
 
-    Restarts inside one SLURM job share that job's budget, counted from its first start.
+    Restarts inside one SLURM job share that job's budget, counted from its first start. A clock
+    that is set back meanwhile gives no more time than the budget.
     """
     if budget_minutes is None:
         return float("inf")
-    begun = time.time()
+    now = begun = time.time()
     if start := _slurm_start():
         mark = folder / f"job-{start}.start"
         try:
             begun = float(mark.read_text())
         except (FileNotFoundError, ValueError):
             write_text(mark, str(begun))
-    return begun + 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes)
+    spent = max(0.0, now - begun)
+    left = 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes) - spent
+    return time.monotonic() + left
 
 
 def _slurm_start() -> str | None:

@@ -103,7 +103,7 @@ def _loop(
             trainer.seconds = before + time.monotonic() - started
             if world.first:
                 append_log(folder, trainer.log_entry(values, progress.rate))
-            stopping = world.agreed(bool(interrupted) or time.time() >= stop_at)
+            stopping = world.agreed(bool(interrupted) or time.monotonic() >= stop_at)
             due = world.agreed(time.monotonic() - saved >= execution.checkpoint_seconds)
             if due or stopping or trainer.step == step:
                 if not trainer.finite():
@@ -112,6 +112,7 @@ def _loop(
                     save_checkpoint(folder, trainer.state())
                 saved = time.monotonic()
             if stopping and trainer.step < step:
+                world.agreed(True)  # a launcher kills the others soon after the first has ended
                 why = interrupted[0] if interrupted else "the time budget is used up"
                 raise Suspended(f"{title}: {why}; saved at step {trainer.step} of {step}")
     return None

@@ -18,6 +18,9 @@ STEPS = (
     f"{JOB} settings --scale scale.yaml; echo refused with $?",
     f"{JOB} nothing; echo unknown with $?",
     f"DTR_WARM=/absent {JOB} --version | tee cold.txt",
+    # Cold, it meets the stand-in.
+    f"SLURM_JOB_ID=17 PYTHONPATH=stand-in:$PYTHONPATH {JOB} throughput --backbone none --out x.json"
+    " 2> other.txt; echo other job $?",
     # A stand-in for torch is not met by a job: torch was imported long before.
     f"PYTHONPATH=stand-in:$PYTHONPATH {JOB} throughput --backbone none --out x.json; echo warm $?",
     f"{WAITING} kill -9 $({JOBS}); wait $job; echo killed with $?",
@@ -70,6 +73,29 @@ def test_jobs_have_torch_already(session):
     _, answer = session
     assert "backbone 'none': unknown" in answer.stderr
     assert "warm 2" in answer.stdout
+
+
+def test_another_cluster_job_does_its_work_itself(session):
+    """The socket is handed on with the environment; that process is in another allocation."""
+    folder, answer = session
+    assert "other job 1" in answer.stdout
+    assert "imported again" in (folder / "other.txt").read_text()
+
+
+def test_within_one_cluster_job_jobs_are_warm(root, tmp_path):
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in" / "torch.py").write_text("raise ImportError('imported again')")
+    job = f"PYTHONPATH=stand-in:$PYTHONPATH {JOB} throughput --backbone none --out x.json"
+    answer = subprocess.run(
+        [*WARM, "bash", "-c", f"{job}; echo in the job $?; unset SLURM_JOB_ID; {job}"],
+        env=os.environ | {"PYTHONPATH": str(root), "SLURM_JOB_ID": "17"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "in the job 2" in answer.stdout
+    assert (answer.returncode, "imported again" in answer.stderr) == (1, True)
 
 
 def test_a_killed_job_is_reported_and_the_others_go_on(session):

@@ -5,10 +5,13 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -16,6 +19,8 @@ from dtr.records import lease, workdir
 from dtr.records.workdir import append_log, exclusive, in_use, read_log, running_steps
 from dtr.support.errors import Busy
 from dtr.support.processes import this_process
+
+HOST = socket.gethostname()
 
 # Another process that holds the folder of its argument, without flock, until it is killed.
 HOLDER = """
@@ -31,6 +36,30 @@ with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
+
+
+# The same on a host of another name, whose locks the other hosts do not see.
+NODE = """
+import fcntl, socket, sys, time
+from pathlib import Path
+
+socket.gethostname = lambda: sys.argv[2]
+fcntl.flock = lambda *_: None
+
+from dtr.records import lease
+from dtr.records.workdir import exclusive
+from dtr.support.errors import Busy
+
+lease.INTERVAL = float(sys.argv[3])
+try:
+    with exclusive(Path(sys.argv[1]), job="17"):
+        print("held", flush=True)
+        time.sleep(600)
+except Busy as busy:
+    print(busy, file=sys.stderr)
+    sys.exit(busy.exit_status)
+"""
+GONE = 2**22 + 1  # more than any process number
 
 
 @pytest.fixture(params=["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
@@ -60,6 +89,7 @@ def holder(tmp_path):
 def owner(folder, **changes) -> None:
     """Write the lease of some other process into `folder`."""
     text = json.dumps(this_process() | {"job": None, "time": "then"} | changes)
+    (folder / "lock").touch()
     (folder / "lease-1").write_text(text)
 
 
@@ -78,9 +108,15 @@ def test_a_look_at_the_lock_does_not_stop_a_start(tmp_path, monkeypatch):
             pass
 
 
-def test_with_locks_there_is_no_lease(tmp_path, capsys):
-    with exclusive(tmp_path):
-        assert os.listdir(tmp_path) == ["lock"]
+def test_beside_the_lock_there_is_a_lease_that_says_who_and_when(tmp_path, capsys):
+    with exclusive(tmp_path, job="17"):
+        assert sorted(os.listdir(tmp_path)) == ["lease-1", "lock"]
+        named = lease.holder(tmp_path, locked=True)
+        assert (named["host"], named["pid"], named["job"]) == (HOST, os.getpid(), "17")
+        assert datetime.fromisoformat(named["time"]) <= datetime.now(UTC)
+        with pytest.raises(Busy, match=f"process {os.getpid()} on {HOST}"), exclusive(tmp_path):
+            pass
+    assert os.listdir(tmp_path) == ["lock"]
     assert capsys.readouterr().err == ""
 
 
@@ -132,30 +168,123 @@ def test_a_lease_counts_also_where_there_are_locks(tmp_path, holder):
         pass
 
 
-@pytest.mark.parametrize("no_flock", ["ENOSYS"], indirect=True)
-@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}])
-def test_a_process_that_cannot_be_seen_holds_until_its_heart_stops(
-    tmp_path, no_flock, changes, capsys
+@pytest.fixture(params=["locks", "no locks"])
+def own_locks(request, monkeypatch):
+    """Locks that other hosts do not see, as of many file servers, or none at all."""
+
+    def lock(*_):
+        if request.param == "no locks":
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+
+
+@contextmanager
+def beating(path, *, at: float | None = None):
+    """The heart of another host's process, whose clock says `at` and goes on from there."""
+    over = threading.Event()
+
+    def beat() -> None:
+        offset = 0.0 if at is None else at - time.time()
+        while not over.wait(0.05):
+            os.utime(path, (time.time() + offset,) * 2)
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        yield
+    finally:
+        over.set()
+        heart.join()
+
+
+ELSEWHERE = [{"host": "elsewhere"}, {"namespace": "pid:[1]", "boot": "another"}]
+
+
+@pytest.mark.parametrize("changes", ELSEWHERE)
+def test_the_process_of_another_host_holds_while_its_heart_beats(
+    tmp_path, own_locks, changes, monkeypatch, capsys
 ):
-    gone = 2**22 + 1  # more than any process number
-    owner(tmp_path, pid=gone, **changes)
-    with pytest.raises(Busy, match=f"process {gone}"), exclusive(tmp_path):
+    owner(tmp_path, pid=GONE, job="17", **changes)
+    assert in_use(tmp_path)
+    monkeypatch.setattr(lease, "INTERVAL", 3.0)  # 30 s for a heartbeat, on a machine that stalls
+    busy = pytest.raises(Busy, match=rf"another process .*\(process {GONE} on \S+, job 17\)")
+    with beating(tmp_path / "lease-1"), busy, exclusive(tmp_path):
         pass
+    assert "cannot be seen from here; waiting up to" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["lease-1", "lock"]
+
+
+@pytest.mark.parametrize("changes", ELSEWHERE)
+def test_a_process_of_another_host_that_died_is_followed_and_named(
+    tmp_path, own_locks, changes, monkeypatch, capsys
+):
+    owner(tmp_path, pid=GONE, **changes)
     grow_old(tmp_path / "lease-1")
     assert not in_use(tmp_path)
+    monkeypatch.setattr(lease, "INTERVAL", 0.02)
     with exclusive(tmp_path):
         assert sorted(os.listdir(tmp_path)) == ["lease-2", "lock"]
-    assert f"taken over from process {gone}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"taken over from process {GONE} on" in said and "its heart has stopped" in said
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_set_ends_no_lease_and_prolongs_none(
+    tmp_path, own_locks, hours, monkeypatch
+):
+    """Seen from here, the other clock is hours behind or ahead: ours was set, or the server's."""
+    owner(tmp_path, host="elsewhere")
+    path, then = tmp_path / "lease-1", time.time() + 3600 * hours
+    os.utime(path, (then, then))
+    monkeypatch.setattr(lease, "INTERVAL", 3.0)
+    with beating(path, at=then), pytest.raises(Busy), exclusive(tmp_path):
+        pass
+    monkeypatch.setattr(lease, "INTERVAL", 0.02)
+    with exclusive(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == ["lease-2", "lock"]
+
+
+def test_of_two_hosts_one_works_and_follows_the_other(tmp_path, root):
+    """Two processes with names of hosts and locks of their own, as on nodes that share a folder."""
+
+    def start(host: str, interval: float) -> subprocess.Popen:
+        command = [sys.executable, "-c", NODE, str(tmp_path), host, str(interval)]
+        own = os.environ | {"PYTHONPATH": str(root)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=own, **pipes)
+
+    first = start("node1", 0.05)
+    assert first.stdout.readline() == "held\n"
+    second = start("node2", 3.0)
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 76
+    assert f"another process is working here (process {first.pid} on node1, job 17)" in errors
+    first.kill()
+    first.communicate()
+    third = start("node2", 0.1)
+    assert third.stdout.readline() == "held\n"
+    third.kill()
+    _, errors = third.communicate()
+    assert f"taken over from process {first.pid} on node1, job 17: its heart has stopped" in errors
+
+
+def test_another_container_of_this_machine_has_left_its_lock(tmp_path, capsys):
+    owner(tmp_path, pid=GONE, namespace="pid:[1]")
+    assert not in_use(tmp_path)
+    with exclusive(tmp_path):
+        pass
+    assert f"taken over from process {GONE}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("no_flock", ["ENOSYS"], indirect=True)
-def test_a_lease_that_is_being_written_holds(tmp_path, no_flock):
+def test_a_lease_that_was_never_written_is_followed_too(tmp_path, no_flock, monkeypatch):
+    (tmp_path / "lock").touch()
     (tmp_path / "lease-1").touch()
-    with pytest.raises(Busy), exclusive(tmp_path):
-        pass
-    grow_old(tmp_path / "lease-1")
+    assert in_use(tmp_path)
+    monkeypatch.setattr(lease, "INTERVAL", 0.02)
     with exclusive(tmp_path):
-        pass
+        assert sorted(os.listdir(tmp_path)) == ["lease-2", "lock"]
 
 
 @pytest.mark.parametrize("no_flock", ["ENOSYS"], indirect=True)
@@ -189,10 +318,11 @@ def test_who_has_lost_the_lease_stops_and_leaves_it_to_the_other(tmp_path, no_fl
 
 
 @pytest.mark.parametrize("no_flock", ["ENOSYS"], indirect=True)
-def test_one_of_many_takes_over_an_old_lease(tmp_path, no_flock):
+def test_one_of_many_takes_over_an_old_lease(tmp_path, no_flock, monkeypatch):
     """All see the same old lease; two that held it together would be counted."""
     owner(tmp_path, host="elsewhere")
     grow_old(tmp_path / "lease-1")
+    monkeypatch.setattr(lease, "INTERVAL", 0.02)
     inside, most, entered = [], [], []
     start, end = threading.Barrier(8), threading.Barrier(8)
 

@@ -54,16 +54,22 @@ def test_restarts_in_one_cluster_job_share_its_budget(latents, tmp_path, monkeyp
 def test_a_requeued_job_has_its_whole_time_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     (tmp_path / "job-17.start").write_text(str(time.time() - 3600))
-    assert deadline(tmp_path, 30) < time.time()
+    assert deadline(tmp_path, 30) < time.monotonic()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert deadline(tmp_path, 30) > time.time() + 25 * 60
+    assert deadline(tmp_path, 30) > time.monotonic() + 25 * 60
+
+
+def test_a_clock_that_was_set_back_gives_no_more_than_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    (tmp_path / "job-17.start").write_text(str(time.time() + 3600))
+    assert deadline(tmp_path, 30) <= time.monotonic() + 30 * 60
 
 
 def test_a_mark_that_a_kill_left_empty_is_written_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     mark = tmp_path / "job-17.start"
     mark.touch()
-    assert deadline(tmp_path, 30) > time.time()
+    assert deadline(tmp_path, 30) > time.monotonic()
     assert time.time() - float(mark.read_text()) < 60
 
 
@@ -80,6 +86,16 @@ def test_the_job_of_a_scheduler_is_known(name, monkeypatch):
     assert scheduler_job() is None
     monkeypatch.setenv(name, "17.server")
     assert scheduler_job() == "17.server"
+
+
+def test_grid_engine_is_known_by_two_names(monkeypatch):
+    for other in JOB_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.delenv("SGE_TASK_ID", raising=False)
+    monkeypatch.setenv("JOB_ID", "17")
+    assert scheduler_job() is None  # other programs have such a variable too
+    monkeypatch.setenv("SGE_TASK_ID", "undefined")
+    assert scheduler_job() == "17"
 
 
 def test_signals_are_collected_and_then_have_their_old_meaning():
