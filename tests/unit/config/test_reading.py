@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
             read_mapping(path)
 
 
-@pytest.mark.parametrize("name", ["digits", "smoke"])
+@pytest.mark.parametrize("name", ["digits", "smoke", "workstation", "paper"])
 def test_the_shipped_scales_read_as_plain_yaml_does(root, name):
     path = root / "workflow" / "config" / f"{name}.yaml"
     assert read_mapping(path) == yaml.safe_load(path.read_text(encoding="utf-8"))

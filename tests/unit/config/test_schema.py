@@ -12,7 +12,7 @@ def schema(root) -> dict:
     return json.loads((root / "workflow/schemas/scale.schema.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["digits", "smoke"])
+@pytest.mark.parametrize("name", ["digits", "smoke", "workstation", "paper"])
 def test_a_scale_of_the_repository_keeps_it(root, schema, name):
     text = (root / "workflow/config" / f"{name}.yaml").read_text(encoding="utf-8")
     jsonschema.validate(yaml.safe_load(text), schema)
