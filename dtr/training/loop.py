@@ -141,6 +141,12 @@ def _check_data(settings: RunSettings, data: TrainingData) -> None:
     if (data.tokens is not None) != (inputs.text_tokens is not None):
         kind = settings.backbone.type
         raise Refusal(f"backbone {kind!r}: does not fit data with or without captions")
+    takes = (inputs.text_tokens, inputs.text_width)
+    if data.tokens is not None and (found := data.tokens.shape[1:]) != takes:
+        raise Refusal(
+            f"training data of captions with {found[0]} tokens of width {found[1]}: the backbone "
+            f"takes {takes[0]} of width {takes[1]}; encoded by another text encoder?"
+        )
     highest = int(data.labels.max())
     if inputs.num_classes > 1 and highest >= inputs.num_classes:
         raise Refusal(f"num_classes = {inputs.num_classes}: the data has label {highest}")

@@ -15,7 +15,7 @@ from dtr.config.stages import WordsSettings
 from dtr.data import caching
 from dtr.data.caching import Caching, cache_latents
 from dtr.data.datasets import ImageDataset
-from dtr.data.latents import LatentDataset
+from dtr.data.latents import LatentDataset, _check_networks
 from dtr.records.workdir import exclusive
 from dtr.seeding import generator
 from dtr.support.errors import Busy, Refusal
@@ -214,6 +214,21 @@ def test_latents_of_another_autoencoder_are_refused(model, tmp_path):
     place.write_text(json.dumps(record | {"weights_sha256": "ef" * 32}))
     with pytest.raises(Refusal, match=r"latents of autoencoder weights abababababab, .* efefefef"):
         LatentDataset.open(latents / "manifest.json")
+
+
+def test_captions_of_another_text_encoder_are_refused(tmp_path):
+    """Of one of others, whose weights lie in a folder."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    told = {"source": "x", "licence": "x", "files": {}}
+    record = {"settings": {}, "fetched": told, "weights_sha256": "01" * 32}
+    record |= {"schema_version": 2, "provenance": {}}
+    (folder / "record.json").write_text(json.dumps(record))
+    manifest = {"text_encoder": {"settings": {"folder": str(folder)}, "weights_sha256": "01" * 32}}
+    _check_networks(tmp_path / "latents/manifest.json", manifest)
+    manifest["text_encoder"]["weights_sha256"] = "23" * 32
+    with pytest.raises(Refusal, match="captions of text encoder weights 232323232323, "):
+        _check_networks(tmp_path / "latents/manifest.json", manifest)
 
 
 def test_shards_that_do_not_belong_together_are_refused(model, tmp_path):

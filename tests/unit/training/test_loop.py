@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +21,7 @@ from dtr.support.files import hash_file, read_json
 from dtr.training.checkpoint import load_checkpoint, save_checkpoint
 from dtr.training.core import learning_rate
 from dtr.training.distributed import World
-from dtr.training.loop import write_result
+from dtr.training.loop import _check_data, write_result
 from dtr.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state, run_to, settings
 
@@ -260,6 +262,15 @@ def test_data_that_does_not_fit_is_refused(latents, tmp_path, changes, message):
     with pytest.raises(Refusal, match=message):
         run_to(1, latents, tmp_path / "work", settings(**changes))
     assert not (tmp_path / "work").exists()
+
+
+def test_captions_of_another_size_are_refused(latents, tmp_path):
+    tokens = np.zeros((41, 3, 5), np.float32)
+    data = replace(LatentDataset.open(latents), tokens=tokens, first=np.arange(41))
+    told = settings()
+    inputs = told.inputs.model_copy(update={"text_tokens": 3, "text_width": 6})
+    with pytest.raises(Refusal, match="captions with 3 tokens of width 5: the backbone takes 3 of"):
+        _check_data(told.model_copy(update={"inputs": inputs}), data)
 
 
 def test_a_corrupted_shard_is_refused(latents):
