@@ -86,8 +86,14 @@ def time_case(case: Case, bench: Bench, *, seconds: float, rate: float | None = 
         return CaseTimes(name=case.name, unit=case.unit, reason=str(refusal))
     peaks: dict[str, int | None] = {}
     if not case.once:
-        for name, variant in variants.items():
-            peaks[name] = _peak(variant, bench.device)
+        for name, variant in list(variants.items()):
+            try:
+                peaks[name] = _peak(variant, bench.device)
+            except torch.OutOfMemoryError:
+                del variants[name], variant
+                torch.cuda.empty_cache()
+        if not variants:
+            return CaseTimes(name=case.name, unit=case.unit, reason="too little memory")
     rounds: list[dict[str, float]] = []
     begun = time.perf_counter()
     least = 1 if case.once or bench.small else LEAST_ROUNDS

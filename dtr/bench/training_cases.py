@@ -43,7 +43,7 @@ DIGITS = {"input_size": 4, "in_channels": 4, "label_dropout": 0.1}
 STEPS = {
     "DiT-S/2": (256, 16),
     "DiT-B/2": (256, 4),
-    "DiT-L/2": (256, 1),
+    "DiT-L/2": (64, 1),
 }
 
 
@@ -64,7 +64,8 @@ def with_network(backbone, inputs: Inputs, batch_size: int) -> RunSettings:
     return settings.model_copy(update={"backbone": backbone, "inputs": inputs})
 
 
-def _precision(settings: RunSettings, precision: str) -> RunSettings:
+def with_precision(settings: RunSettings, precision: str) -> RunSettings:
+    """The run in another precision."""
     training = settings.training.model_copy(update={"precision": precision})
     return settings.model_copy(update={"training": training})
 
@@ -87,7 +88,7 @@ def step_variants(
     size = settings.training.batch_size
     variants = {}
     for name, (precision, means) in ways.items():
-        trainer = noise_trainer(_precision(settings, precision), bench.device, means)
+        trainer = noise_trainer(with_precision(settings, precision), bench.device, means)
         if "no routing" in name:
             trainer.model.routing = None
         flops = 3 * 2 * network.macs * size  # forward, and twice as much backward
@@ -148,27 +149,28 @@ def _steps_of_others(bench: Bench) -> dict[str, Variant]:
     }
 
 
-def _cached(folder: Path, count: int) -> LatentDataset:
-    """Latents of 4 x 32 x 32 and their mirrors in a file, as the cache of Stable Diffusion's."""
+def cached_latents(folder: Path, count: int, shape: tuple[int, int, int]) -> Path:
+    """The manifest of made-up latents [C, h, w] and their mirrors, stored as the cache does."""
     folder.mkdir(parents=True, exist_ok=True)
     draws = np.random.default_rng(0)
-    moments = draws.standard_normal((count, 2, 2, 4, 32, 32), dtype=np.float32)
-    arrays = {"labels.npy": np.arange(count) % 1000, "shard-00000.npy": moments}
+    moments = draws.standard_normal((count, 2, 2, *shape), dtype=np.float32)
+    arrays = {"labels.npy": np.arange(count) % 10, "shard-00000.npy": moments}
     for name, array in arrays.items():
         np.save(folder / name, array)
     files = {name: hash_file(folder / name) for name in arrays}
     manifest = {
-        "dataset": "noise", "count": count, "mirrors": 2, "shape": [4, 32, 32],
+        "dataset": "noise", "count": count, "mirrors": 2, "shape": list(shape),
         "scale_factor": 0.18215, "files": files, "content_hash": hash_json(files),
         "sizes": {name: (folder / name).stat().st_size for name in arrays},
     }  # fmt: skip
     write_json(folder / "manifest.json", manifest)
-    return LatentDataset.open(folder / "manifest.json")
+    return folder / "manifest.json"
 
 
 def _host(bench: Bench) -> dict[str, Variant]:
     size = 8 if bench.small else 256
-    data = _cached(bench.folder / "latents", 8 * size)
+    manifest = cached_latents(bench.folder / "latents", 8 * size, (4, 32, 32))
+    data = LatentDataset.open(manifest)
     settings = paper_settings("DiT-B/2", size)
     rule = build_weighting(settings.weighting, None)
     step = iter(range(10**9))

@@ -36,6 +36,24 @@ def bench(args: argparse.Namespace) -> None:
         )
 
 
+def gpucheck(args: argparse.Namespace) -> None:
+    """Check on a GPU that trainings are right there, kill and resume them, and time them."""
+    from dtr.gpucheck.run import run_checks
+
+    use_device(args.device, args.processes)
+    use_threads(args.threads)
+    record = run_checks(
+        args.out,
+        device=args.device,
+        small=args.small,
+        timed=not args.untimed,
+        processes=args.processes,
+    )
+    print(f"gpucheck: {args.out / 'gpucheck.md'}")
+    if failed := [check.name for check in record.checks if check.status == "failed"]:
+        raise Refusal(f"not as it should be: {', '.join(failed)}; see {args.out / 'gpucheck.md'}")
+
+
 def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
     verb = options.add_verb(verbs, "bench", bench)
@@ -64,3 +82,15 @@ def add_verbs(verbs: options.Verbs) -> None:
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         help="CPU threads; all of this process without it",
     )
+
+    verb = options.add_verb(verbs, "gpucheck", gpucheck)
+    verb.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    verb.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
+    verb.add_argument("--untimed", action="store_true", help="without the cases of `bench`")
+    verb.add_argument(
+        "--processes", type=at_least(1), default=1, help="to compare with one; a GPU each"
+    )
+    verb.add_argument(
+        "--out", type=Path, default=Path("results/gpucheck"), metavar="PATH", help="a folder"
+    )
+    options.add_threads(verb)

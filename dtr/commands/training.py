@@ -31,7 +31,9 @@ def train(args: argparse.Namespace) -> None:
     use_threads(max(1, args.threads // sharing))
     settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
-    means = Means(rng=args.rng, compile=args.compile, recompute=args.recompute)
+    means = Means(
+        rng=args.rng, compile=args.compile, recompute=args.recompute, attention=args.attention
+    )
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation, means)
     title = f"train {args.run} seed {settings.seed}"
     with world(args.device) as processes:
@@ -91,6 +93,12 @@ def add_verbs(verbs: options.Verbs) -> None:
         ("--recompute", "activations again in the backward pass: less memory, the same numbers"),
     ):
         verb.add_argument(name, choices=("nothing", "blocks"), default="nothing", help=help)
+    verb.add_argument(
+        "--attention",
+        choices=("fast", "ordered"),
+        default="fast",
+        help="ordered: a GPU adds up in one order and repeats itself bit for bit, slower",
+    )
     verb.add_argument(
         "--checkpoint-seconds", type=at_least(0.0), default=60.0, help="between two checkpoints"
     )

@@ -116,6 +116,8 @@ class ExecutionSettings(Settings):
     rng: Literal["auto", "host", "device"] = "auto"
     compile: Literal["nothing", "blocks"] = "nothing"  # of a network in training, one by one
     recompute: Literal["nothing", "blocks"] = "nothing"  # activations, where memory is short
+    # ordered: a GPU repeats a training bit for bit, slower; a CPU does anyway.
+    attention: Literal["fast", "ordered"] = "fast"
 
     @model_validator(mode="after")
     def _enough_devices(self) -> Self:

@@ -2,6 +2,7 @@
 identity. They change sums by rounding at most, but for the source of its noise, which is recorded.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ class Means:
     ahead: int | None = None  # batches made ahead of time; None: none on a CPU
     compile: Parts = "nothing"  # each block of the network by itself
     recompute: Parts = "nothing"  # activations inside of blocks, in the backward pass
+    attention: Literal["fast", "ordered"] = "fast"  # ordered: a GPU's sums always in one order
 
 
 MEANS = Means()
@@ -34,6 +36,8 @@ def prepare(model: nn.Module, means: Means, rng: str) -> None:
 
     `rng`: of the feed. Dropout from generators cannot be drawn twice.
     """
+    if means.attention == "ordered":
+        fix_order()
     compiled, recomputed = means.compile == "blocks", means.recompute == "blocks"
     if not (compiled or recomputed):
         return
@@ -62,3 +66,16 @@ def _recomputed(inner: Callable[..., Any]) -> Callable[..., Any]:
         return checkpoint(inner, *arguments, use_reentrant=False, preserve_rng_state=False)
 
     return forward
+
+
+def fix_order() -> None:
+    """Have this process add up in a fixed order, so that a GPU repeats its results bit for bit.
+
+    The fast kernels of attention add gradients in the order in which their blocks end, which
+    deterministic algorithms alone do not change: they are switched off.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    for kernel in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(False)

@@ -1,64 +1,23 @@
 """Ours against outputs of the released code: 1e-4 relative in float32, masks exactly."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 
-from dtr.backbones.build import build_backbone
-from dtr.config.backbones import DiTSize, Inputs
 from dtr.config.stages import DiffusionSettings
 from dtr.diffusion import Diffusion
+from dtr.gpucheck.parity import read_fixture, released_dit
 from dtr.registry import settings_of
-from dtr.routing import Random, Unrouted, Windows, dtr_masks
+from dtr.routing import dtr_masks
 from dtr.sampling.ddpm import guided_output
 from dtr.support.settings import parse
 from dtr.training.core import TrainedWeighting
 from dtr.weighting import build_weighting
 
-FIXTURES = Path(__file__).parent / "fixtures"
-ROUTINGS = {
-    "none": Unrouted(type="none"),
-    "dtr": Windows(type="dtr", beta=0.8, alpha=4.0),
-    "random": Random(type="random", beta=0.8, seed=0),
-}
-
-
-def read(name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    with safe_open(FIXTURES / f"{name}.safetensors", "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-
 
 def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
-
-
-def released_dit(name: str):
-    tensors, metadata = read(name)
-    conditional = metadata["num_classes"] != "1"
-    settings = DiTSize(
-        type="dit",
-        patch_size=int(metadata["patch_size"]),
-        width=int(metadata["hidden"]),
-        depth=int(metadata["depth"]),
-        heads=int(metadata["heads"]),
-    )
-    inputs = Inputs(
-        input_size=int(metadata["input_size"]),
-        in_channels=4,
-        num_classes=int(metadata["num_classes"]),
-        label_dropout=0.1 if conditional else 0.0,
-    )
-    model = build_backbone(settings, inputs, ROUTINGS[metadata["routing"]]).eval()
-    state = {key[6:]: value for key, value in tensors.items() if key.startswith("state.")}
-    if "masks" in tensors:
-        state["routing.table"] = tensors["masks"].bool()
-    elif model.routing is not None:
-        state["routing.table"] = model.routing.table
-    model.load_state_dict(state)
-    return model, tensors, metadata
 
 
 @pytest.mark.parametrize(
@@ -87,7 +46,7 @@ def test_guided_output(name):
 
 
 def test_forward_process_and_losses():
-    tensors, metadata = read("diffusion")
+    tensors, metadata = read_fixture("diffusion")
     diffusion = Diffusion.from_settings(DiffusionSettings(schedule=metadata["schedule"]))
     x0, t, noise = tensors["x0"], tensors["t"], tensors["noise"]
     x_t = diffusion.add_noise(x0, t, noise)
@@ -107,7 +66,7 @@ def weighting(name: str, **constants):
 
 def test_min_snr_loss():
     """The release stores the weighted error as `mse`; ours weighs the plain one."""
-    tensors, _ = read("diffusion")
+    tensors, _ = read_fixture("diffusion")
     ours = weighting("min_snr", gamma=5.0)
     terms = (tensors["constant.mse"], tensors["constant.vb"], tensors["t"])
     per_sample = torch.stack(
@@ -117,7 +76,7 @@ def test_min_snr_loss():
 
 
 def test_uncertainty_weighting_loss():
-    tensors, _ = read("diffusion")
+    tensors, _ = read_fixture("diffusion")
     ours = weighting("ant_uw", clusters=8, learning_rate=0.025)
     with torch.no_grad():
         ours.log_variances.copy_(tensors["uw.s"])
@@ -127,7 +86,7 @@ def test_uncertainty_weighting_loss():
 
 @pytest.mark.parametrize("steps", [10, 50, 250])
 def test_respaced_reverse_step(steps):
-    tensors, _ = read("diffusion")
+    tensors, _ = read_fixture("diffusion")
     chain = Diffusion.from_settings(DiffusionSettings()).respaced(steps)
     assert chain.timesteps.tolist() == tensors[f"respaced{steps}.timesteps"].tolist()
     ours = chain.reverse_step(
@@ -139,7 +98,7 @@ def test_respaced_reverse_step(steps):
 
 
 def test_dtr_masks():
-    tensors, _ = read("dtr_masks")
+    tensors, _ = read_fixture("dtr_masks")
     assert len(tensors) == 10
     for key, expected in tensors.items():
         what, channels, beta, alpha = re.fullmatch(

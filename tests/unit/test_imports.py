@@ -15,7 +15,7 @@ FLOORS = (  # from the ground up; a room is a folder of dtr/, or a file directly
     ("assets", "backbones", "data"),
     ("training", "sampling", "metrics", "analysis", "interop"),
     ("reporting",),
-    ("trying", "bench", "sharing"),
+    ("trying", "bench", "gpucheck", "sharing"),
     ("commands",),
     ("cli", "__main__"),
 )

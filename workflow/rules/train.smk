@@ -24,6 +24,7 @@ rule train:
         rng=SCALE.execution.rng,
         compile=SCALE.execution.compile,
         recompute=SCALE.execution.recompute,
+        attention=SCALE.execution.attention,
     params:
         settings=train_settings,
         revision=REVISIONS["train"],
@@ -36,5 +37,6 @@ rule train:
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation} --rng {resources.rng}"
         " --compile {resources.compile} --recompute {resources.recompute}"
+        " --attention {resources.attention}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --budget-minutes {resources.runtime} 2>&1 | tee {log:q}"

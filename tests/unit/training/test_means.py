@@ -6,7 +6,7 @@ import torch
 from dtr.data.latents import LatentDataset
 from dtr.support.errors import Refusal
 from dtr.training.distributed import World
-from dtr.training.means import Means
+from dtr.training.means import Means, prepare
 from dtr.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state, run_to, settings
 
@@ -86,3 +86,20 @@ def test_a_step_with_gradients_that_overflow_is_skipped(latents):
         assert torch.equal(parameter, before[name]), name
     assert trainer.scaler.get_scale() < 2.0**120
     assert trainer.finite()
+
+
+def test_a_fixed_order_switches_the_fast_kernels_off(monkeypatch):
+    switched = []
+    for kernel in ("flash", "mem_efficient", "cudnn"):
+        monkeypatch.setattr(
+            torch.backends.cuda,
+            f"enable_{kernel}_sdp",
+            lambda on, name=kernel: switched.append((name, on)),
+        )
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on, **_: switched.append(on))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    prepare(torch.nn.Linear(1, 1), Means(), "host")
+    assert not switched
+    prepare(torch.nn.Linear(1, 1), Means(attention="ordered"), "host")
+    assert switched == [True, ("flash", False), ("mem_efficient", False), ("cudnn", False)]
