@@ -4,14 +4,12 @@ The only place that knows how schedulers name their jobs in the environment.
 """
 
 import os
-import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
-from dtr.support.files import write_text
+import psutil
 
 MARGIN_SECONDS = 60  # of the time budget, left for the last checkpoint
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
@@ -20,37 +18,40 @@ SGE = ("SGE_TASK_ID", "JOB_ID")  # the second, if the first shows that it is Gri
 
 def scheduler_job() -> str | None:
     """Name of the cluster job that this process is part of; None if there is none."""
-    names = (*JOB_VARIABLES, SGE[1]) if os.environ.get(SGE[0]) else JOB_VARIABLES
-    return next(filter(None, map(os.environ.get, names)), None)
+    return _job_of(os.environ)
 
 
-def deadline(folder: Path, budget_minutes: float | None) -> float:
+def deadline(budget_minutes: float | None) -> float:
     """When to stop by ourselves, as time.monotonic(); infinite without a budget.
 
-    Restarts inside one SLURM job share that job's budget, counted from its first start. A clock
-    that is set back meanwhile gives no more time than the budget.
+    The budget is that of the cluster job, where there is one: it has begun with the job's first
+    process on this machine, some time before this one and perhaps with others in between. A clock
+    that is set back gives no more time than the budget.
     """
     if budget_minutes is None:
         return float("inf")
-    now = begun = time.time()
-    if start := _slurm_start():
-        mark = folder / f"job-{start}.start"
-        try:
-            begun = float(mark.read_text())
-        except (FileNotFoundError, ValueError):
-            write_text(mark, str(begun))
-    spent = max(0.0, now - begun)
+    job, now = scheduler_job(), time.time()
+    spent = 0.0 if job is None else max(0.0, now - min(_starts(job), default=now))
     left = 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes) - spent
     return time.monotonic() + left
 
 
-def _slurm_start() -> str | None:
-    """The SLURM job and which of its starts this is: one that was requeued has its time again.
+def _job_of(environment: Mapping[str, str]) -> str | None:
+    names = (*JOB_VARIABLES, SGE[1]) if environment.get(SGE[0]) else JOB_VARIABLES
+    return next(filter(None, map(environment.get, names)), None)
 
-    Other schedulers keep a job's name when they start it anew, and do not say that they did.
+
+def _starts(job: str) -> Iterator[float]:
+    """When the processes of a cluster job that still run here began, as time.time().
+
+    A job that its scheduler has started anew keeps its name, but none of its processes.
     """
-    values = [os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")]
-    return re.sub(r"[^\w.-]", "_", "-".join(filter(None, values))) if values[0] else None
+    for process in psutil.process_iter():
+        try:
+            if _job_of(process.environ()) == job:
+                yield process.create_time()
+        except (psutil.Error, OSError):
+            continue  # it has ended, or is somebody else's
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def _loop(
 ) -> str | None:
     world, before = trainer.world, trainer.seconds
     started = saved = time.monotonic()
-    stop_at = deadline(folder, execution.budget_minutes) if world.first else float("inf")
+    stop_at = deadline(execution.budget_minutes) if world.first else float("inf")
     window: list[Tensor] = []
     trainer.model.train()
     with Progress(title, step, done=trainer.step, shown=world.first) as progress:

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 
+import psutil
 import pytest
 
 from dtr.support.errors import Suspended
+from dtr.training import budget
 from dtr.training.budget import JOB_VARIABLES, deadline, interruptible, scheduler_job
 from tests.unit.training.conftest import assert_same_state, run_to, settings
 
@@ -39,44 +42,48 @@ def test_time_budget_suspends_with_everything_saved(latents, tmp_path):
     assert_same_state(whole, resumed)
 
 
-def test_restarts_in_one_cluster_job_share_its_budget(latents, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    with pytest.raises(Suspended):
-        run_to(200, latents, tmp_path / "work", budget_minutes=1e-9)
-    with pytest.raises(Suspended, match="saved at step 20"):
-        run_to(200, latents, tmp_path / "work", budget_minutes=1e-9)
-    (mark,) = (tmp_path / "work").glob("*/job-17.start")
-    mark.write_text(str(time.time() - 3600))
-    with pytest.raises(Suspended):
-        run_to(200, latents, tmp_path / "work", budget_minutes=30)
+@pytest.fixture
+def job(monkeypatch):
+    """A cluster job of which another process has run for an hour already, and this one begins."""
+    name = f"job-{uuid.uuid4()}"
+    process = subprocess.Popen(["sleep", "600"], env=os.environ | {"SLURM_JOB_ID": name})
+    began = psutil.Process(process.pid).create_time()
+    monkeypatch.setenv("SLURM_JOB_ID", name)
+    # The clock is an hour on, or whatever a test says.
+    ahead = {"seconds": 3600.0}
+    monkeypatch.setattr(budget.time, "time", lambda: began + ahead["seconds"])
+    yield ahead, process
+    process.kill()
+    process.wait()
 
 
-def test_a_requeued_job_has_its_whole_time_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    (tmp_path / "job-17.start").write_text(str(time.time() - 3600))
-    assert deadline(tmp_path, 30) < time.monotonic()
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert deadline(tmp_path, 30) > time.monotonic() + 25 * 60
+def minutes_left(budget_minutes: float) -> float:
+    return (deadline(budget_minutes) - time.monotonic()) / 60
 
 
-def test_a_clock_that_was_set_back_gives_no_more_than_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    (tmp_path / "job-17.start").write_text(str(time.time() + 3600))
-    assert deadline(tmp_path, 30) <= time.monotonic() + 30 * 60
+def test_the_budget_is_that_of_the_cluster_job(job):
+    assert minutes_left(30) < -30
+    assert 28 < minutes_left(90) < 30
 
 
-def test_a_mark_that_a_kill_left_empty_is_written_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    mark = tmp_path / "job-17.start"
-    mark.touch()
-    assert deadline(tmp_path, 30) > time.monotonic()
-    assert time.time() - float(mark.read_text()) < 60
+def test_a_job_that_was_started_anew_has_its_whole_time_again(job):
+    _, process = job
+    process.kill()
+    process.wait()
+    assert 28 < minutes_left(30) < 30
 
 
-def test_without_a_budget_there_is_no_deadline_and_no_mark(tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert deadline(tmp_path, None) == float("inf")
-    assert not list(tmp_path.iterdir())
+def test_a_clock_that_was_set_back_gives_no_more_than_the_budget(job):
+    ahead, _ = job
+    ahead["seconds"] = -3600.0
+    assert 28 < minutes_left(30) < 30
+
+
+def test_outside_of_a_cluster_the_budget_begins_with_the_training(monkeypatch):
+    for name in JOB_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert 28 < minutes_left(30) < 30
+    assert deadline(None) == float("inf")
 
 
 @pytest.mark.parametrize("name", JOB_VARIABLES)
