@@ -15,10 +15,10 @@ CONFIG := $(if $(SEEDS),--config 'seeds=[$(SEEDS)]')
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce try report tables compare test bench lint clean
+.PHONY: help install reproduce try report tables compare test test-slurm bench lint clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do it when needed)
 
@@ -45,6 +45,10 @@ test: $(STAMP)  ## Run all tests
 
 bench: $(STAMP)  ## Time the work on this machine: make bench ARGS='--against FILE'
 	@$(RUN) python -m dtr bench $(ARGS)
+
+test-slurm: $(STAMP)  ## Run a sweep with faults on a SLURM started here (root; slurm-wlm and munge)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c envs/constraints.txt -e '.[slurm]'
+	@$(RUN) DTR_TEST_SLURM=1 python -m pytest -s tests/slurm
 
 lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
 	@$(RUN) ruff check

@@ -77,3 +77,20 @@ def test_two_processes_through_the_rule_train_the_same_weights_as_one(project, s
     # and Adam makes steps of whatever size out of that.
     first, second = (torch.cat([t.float().flatten() for t in own.values()]) for own in trained)
     assert float((first - second).norm() / first.norm()) < 3e-4
+
+
+@pytest.mark.parametrize("name", ["gpus", "slurm", "slurm-gres"])
+def test_a_profile_names_rules_that_there_are(root, name):
+    profile = yaml.safe_load((root / "profiles" / name / "config.yaml").read_text(encoding="utf-8"))
+    texts = [path.read_text(encoding="utf-8") for path in (root / "workflow/rules").glob("*.smk")]
+    rules = {rule for text in texts for rule in re.findall(r"^rule (\w+):", text, re.M)}
+    named = {rule for key in ("set-resources", "set-threads") for rule in profile.get(key, {})}
+    assert named <= rules
+    using = {
+        rule
+        for text in texts
+        for rule, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", text, re.M | re.S)
+        if "gpu=GPUS" in body
+    }
+    asked = {rule for rule, given in profile.get("set-resources", {}).items() if "gres" in given}
+    assert asked == (using if name == "slurm-gres" else set())
