@@ -4,9 +4,12 @@ They import what they need when they run, so that `--help` and refusals are imme
 """
 
 import argparse
+import os
 
 from dtr.commands import options
 from dtr.support.devices import use_device
+from dtr.support.gpus import LAUNCHER
+from dtr.support.processes import end_with
 from dtr.support.threads import use_threads
 
 
@@ -72,14 +75,25 @@ def cache_latents(args: argparse.Namespace) -> None:
     from dtr.registry import settings_of
     from dtr.support.settings import parse
 
+    share, threads = args.share, args.threads
+    finish = False
+    if launcher := os.environ.get(LAUNCHER):
+        end_with(int(launcher))
+        rank, size, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        share, finish, threads = (rank + 1, size), rank == 0, max(1, threads // size)
     use_device(args.device)
-    use_threads(args.threads)
+    use_threads(threads)
+    if launcher and args.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(local)
     text_encoder = None
     if args.text_encoder:
         text_encoder = parse(
             settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
         )
-    how = Caching(args.dtype, args.tokens_dtype, args.device, args.encode_batch, args.share)
+    stored = (args.dtype, args.tokens_dtype)
+    how = Caching(*stored, args.device, args.encode_batch, share, finish)
     cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder, how)
 
 

@@ -5,6 +5,7 @@ from and of its hash: a piece with another note, or without, is made again.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from dtr.support.progress import Progress
 SHARD_SIZE = 50_000  # images in one file at most
 SHARD_BYTES = 1 << 28  # of one file, about
 CAPTIONS = 1000  # encoded at once
+LOOK_SECONDS = 1.0  # between two looks whether the others are ready
 NOTES, MANIFEST = "encoding", "manifest.json"
 
 
@@ -49,6 +51,7 @@ class Caching:
     device: str = "cpu"
     batch_size: int | None = None  # images encoded at once; None: as memory allows
     share: tuple[int, int] | None = None
+    finish: bool = False  # of a share: wait for the others, which run now, and write the manifest
 
 
 class Piece(NamedTuple):
@@ -73,18 +76,28 @@ def cache_latents(
     encoder also tokens [captions, T, W], the empty one last, and first.npy, int64 [n + 1], where
     the captions of each image begin. With `how.share` only the pieces of that share are made.
     """
+    notes = folder / NOTES
     rows = dataset.positions("train")
     parts: list[_Latents | _Captions] = [_Latents(dataset, autoencoder, rows, how)]
     if text_encoder is not None:
         parts.append(_Captions(dataset, text_encoder, rows, how))
-    with _working(folder / NOTES, how.share):
+    with _working(notes, how.share):
         for part in parts:
             pieces, (first, step) = list(part.pieces()), how.share or (1, 1)
             _make(pieces[first - 1 :: step], part, folder)
         if how.share is None:
             _finish(dataset, rows, parts, folder)
-    if how.share is None:
-        rmtree(folder / NOTES, ignore_errors=True)
+    if how.share is not None:
+        if not how.finish:
+            return
+        missing = [piece for part in parts for piece in part.pieces()]
+        while missing := [piece for piece in missing if _note(folder, piece) is None]:
+            time.sleep(LOOK_SECONDS)
+        while any(in_use(other) for other in notes.glob("share-*")):
+            time.sleep(LOOK_SECONDS)
+        with _working(notes, None):
+            _finish(dataset, rows, parts, folder)
+    rmtree(notes, ignore_errors=True)
 
 
 @contextmanager
@@ -110,7 +123,7 @@ class _Latents:
         self, dataset: ImageDataset, autoencoder: Path, rows: np.ndarray, how: Caching
     ) -> None:
         self.dataset, self.rows, self.dtype = dataset, rows, np.dtype(how.dtype)
-        self.title = f"{dataset.manifest['dataset']}: latents"
+        self.title = f"{dataset.manifest['dataset']}: latents{_part_of(how.share)}"
         self.unit = "image"
         self._folder = autoencoder
         self._model, self.scale_factor = load_autoencoder(autoencoder, how.device)
@@ -171,7 +184,7 @@ class _Captions:
         self._captions, self.first = flatten([list(captions) for captions in own])
         self._captions.append("")
         self.dtype, self._settings = np.dtype(how.tokens_dtype), settings
-        self.title = f"{dataset.manifest['dataset']}: captions"
+        self.title = f"{dataset.manifest['dataset']}: captions{_part_of(how.share)}"
         self.unit = "caption"
         self._encoder = build_text_encoder(settings)
         self.row_shape = (settings.tokens, settings.width)
@@ -208,6 +221,10 @@ class _Captions:
             record = read_record(TextEncoderRecord, Path(folder) / ASSET[1])
             encoder["weights_sha256"] = record.weights_sha256
         return {"text_encoder": encoder, "tokens_dtype": str(self.dtype)}
+
+
+def _part_of(share: tuple[int, int] | None) -> str:
+    return "" if share is None else f", part {share[0]} of {share[1]}"
 
 
 def _rows_of(row_shape: tuple[int, ...], dtype: np.dtype) -> int:

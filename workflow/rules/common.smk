@@ -73,10 +73,10 @@ ENVIRONMENT = f"../../envs/environment-{'cuda' if GPUS else 'cpu'}.yaml"
 if GPUS and SCALE.execution.devices is not None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, SCALE.execution.devices)))
 
-# Several processes of one training are started by torchrun.
-TRAIN = "python -m dtr train"
+# Several processes of one job are started by torchrun.
+START = "python -m dtr"
 if (several := SCALE.execution.processes) > 1:
-    TRAIN = f"python -m dtr torchrun --standalone --nproc-per-node {several} -m -- dtr train"
+    START = f"python -m dtr torchrun --standalone --nproc-per-node {several} -m -- dtr"
 
 
 def named(assets, *, fetched: bool) -> str:

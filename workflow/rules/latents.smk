@@ -12,8 +12,9 @@ rule cache_latents:
         PLACES.log("latents", "{dataset}--{autoencoder}"),
     conda:
         ENVIRONMENT
+    threads: SCALE.execution.processes
     resources:
-        gpu=GPUS,
+        gpu=GPUS * SCALE.execution.processes,
         device=SCALE.execution.device,
     params:
         revision=REVISIONS["latents"],
@@ -21,6 +22,6 @@ rule cache_latents:
         autoencoder=subpath(input.autoencoder, parent=True),
         options=caching_options,
     shell:
-        "python -m dtr cache-latents --data {input.data:q} --autoencoder {params.autoencoder:q}"
-        " {params.options}"
+        START + " cache-latents --data {input.data:q}"
+        " --autoencoder {params.autoencoder:q} {params.options}"
         " --out {params.folder:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"

@@ -32,7 +32,7 @@ rule train:
         work=work_folder,
         folder=subpath(output.record, parent=True),
     shell:
-        TRAIN + " --run {wildcards.run} --step {wildcards.step}"
+        START + " train --run {wildcards.run} --step {wildcards.step}"
         " --settings {params.settings:q} --data {input.data:q} --work {params.work:q}"
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation} --rng {resources.rng}"

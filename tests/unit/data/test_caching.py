@@ -148,6 +148,22 @@ def test_processes_share_the_shards(model, tmp_path):
     assert files_of(shared) == files_of(tmp_path / "whole")
 
 
+def test_the_first_of_several_waits_for_the_others(model, tmp_path, monkeypatch):
+    whole = cached(tmp_path / "whole").manifest
+    looks = []
+
+    def look(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            cache_latents(dataset(), Path("vae"), tmp_path / "both", how=Caching(share=(2, 2)))
+
+    monkeypatch.setattr(caching.time, "sleep", look)
+    cached(tmp_path / "both", share=(1, 2), finish=True)
+    assert looks == [caching.LOOK_SECONDS] * 2
+    assert files_of(tmp_path / "both") == files_of(tmp_path / "whole")
+    assert read_json(tmp_path / "both/manifest.json") == whole
+
+
 def test_all_and_a_share_are_not_made_at_once(model, tmp_path):
     with exclusive(tmp_path / "encoding/share-1-of-2"), pytest.raises(Busy, match="share-1-of-2"):
         cached(tmp_path)
