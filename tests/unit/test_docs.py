@@ -120,7 +120,7 @@ def test_the_scale_of_own_images(root, grid):
     text = (root / "docs/own-images.md").read_text(encoding="utf-8")
     for code in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         scale = load_scale(merged(grid, yaml.safe_load(code)), source="photos.yaml")
-        assert "folders" in {source.type for source in scale.datasets.values()}
+        assert {source.type for source in scale.datasets.values()} & {"folders", "coco"}
     fields = settings_model("source", "folders").model_fields
     for name in fields.keys() - {"type"}:
         assert f"| `{name}` |" in text
