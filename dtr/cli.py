@@ -25,6 +25,9 @@ from dtr.commands import (
 )
 from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
 from dtr.support.errors import Refusal, Suspended
+from dtr.support.files import unwritable_reason
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 MODULES = (
     data,
@@ -60,12 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_verb(arguments: Sequence[str]) -> int:
     """Run one verb; refused input is one line on stderr and a non-zero exit status."""
-    parsed = _parser().parse_args(arguments)
     try:
+        parsed = _parser().parse_args(arguments)
         parsed.verb(parsed)
     except (Refusal, Suspended) as outcome:
         print(f"dtr {parsed.name}: {outcome}", file=sys.stderr)
         return outcome.exit_status
+    except KeyboardInterrupt:
+        print(f"dtr {arguments[0]}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if (reason := unwritable_reason(error)) is None or error.filename is None:
+            raise
+        print(f"dtr {parsed.name}: {error.filename}: {reason}", file=sys.stderr)
+        return Refusal.exit_status
     return 0
 
 

@@ -22,6 +22,7 @@ def train(args: argparse.Namespace) -> None:
     from dtr.training.distributed import world
     from dtr.training.loop import Execution, train_run, write_result
     from dtr.training.means import Means
+    from dtr.training.watchdog import ended_after
 
     sharing = 1  # processes that have the job's threads
     if launcher := os.environ.get(LAUNCHER):
@@ -36,7 +37,7 @@ def train(args: argparse.Namespace) -> None:
     )
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation, means)
     title = f"train {args.run} seed {settings.seed}"
-    with world(args.device) as processes:
+    with ended_after(args.budget_minutes, title), world(args.device) as processes:
         trainer, folder, diverged = train_run(
             settings,
             data,

@@ -25,7 +25,7 @@ from dtr.planning.places import MODEL
 from dtr.records.provenance import provenance
 from dtr.records.schema import MetricsRecord, ModelRecord, read_record, write_record
 from dtr.seeding import generator
-from dtr.support.errors import Refusal
+from dtr.support.errors import Refusal, Unwritable
 from dtr.support.settings import Count, Name, Settings
 
 DIRECTIONS = {
@@ -248,6 +248,8 @@ def measure_model(
                     sample_features(path, extractor, features, device=device) for path in samples
                 ]
                 metrics = measure_files(shards, real, protocol, bootstrap=bootstrap)
+        except Unwritable:
+            raise  # nothing is wrong with the images: the job is done again
         except Refusal as refusal:
             status, reason = "failed", str(refusal)
     record = MetricsRecord(

@@ -6,6 +6,7 @@ Free of torch: the report looks here for what is going on.
 import errno
 import fcntl
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -90,9 +91,14 @@ def _say_no_locks(reason: str) -> None:
 
 
 def append_log(folder: Path, entry: dict[str, Any]) -> None:
-    """Add one line to the durable training log of a work directory."""
-    with open(folder / LOG, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    """Add one line to the durable training log of a work directory.
+
+    A line that was cut off, by a full disk or a kill, is ended first.
+    """
+    with open(folder / LOG, "ab+") as stream:
+        if stream.tell() and stream.seek(-1, os.SEEK_END) >= 0 and stream.read(1) != b"\n":
+            stream.write(b"\n")
+        stream.write(json.dumps(entry).encode() + b"\n")
 
 
 def read_log(folder: Path, *, until: int | None = None) -> list[dict[str, Any]]:

@@ -7,6 +7,10 @@ class Refusal(Exception):
     exit_status = 2
 
 
+class Unwritable(Refusal):
+    """A file cannot be written: no room, no right. What was to be written may well be right."""
+
+
 class Suspended(Exception):
     """The time budget ran out; everything is saved and a new start goes on. Exit status 75."""
 

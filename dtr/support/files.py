@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -12,17 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtr.support.errors import Refusal
+from dtr.support.errors import Refusal, Unwritable
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Errors of a file system that has no room, or does not let us write.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`.
 
-    A path that cannot be written is refused before anything is computed.
+    A path that cannot be written is refused before anything is computed, and also if the room ends
+    while it is written; what was there before then stays.
     """
     path = Path(path)
     try:
@@ -33,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
         )
     except OSError as error:
-        raise Refusal(f"{path}: cannot be written ({error.strerror})") from None
+        raise Unwritable(f"{path}: cannot be written ({error.strerror})") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -42,8 +47,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except Exception as error:
+        if (reason := unwritable_reason(error)) is None:
+            raise
+        raise Unwritable(f"{path}: cannot be written ({reason})") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritable_reason(error: BaseException) -> str | None:
+    """Why a file could not be written, where that is behind an error; None of other errors.
+
+    Libraries that write tensors raise errors of their own over, or about, that of the system.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        if number is None and (told := re.search(r"\(os error (\d+)\)", str(seen))):
+            number = int(told[1])
+        if number in UNWRITABLE:
+            return os.strerror(number)
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def write_text(path: str | Path, text: str) -> None:

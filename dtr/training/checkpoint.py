@@ -19,8 +19,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """
     step = state["step"]
     path = folder / f"step-{step:09d}.pt"
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    for unfinished in folder.glob(".step-*"):  # of a process that was killed; we alone write here
+        unfinished.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        torch.save(state, stream)
     note = {"step": step, "fingerprint": state["fingerprint"], "sha256": hash_file(path)}
     write_json(path.with_suffix(".json"), note)
     older = [number for number in _steps(folder) if number <= step]
@@ -46,14 +48,16 @@ def load_checkpoint(
         if not sound:
             print(f"{path}: damaged, going back to the one before", file=sys.stderr, flush=True)
             continue
-        if note["fingerprint"] != fingerprint:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state["fingerprint"] != fingerprint:  # the note's may be damaged: it has no hash
             raise Refusal(
-                f"{path}: belongs to other settings (fingerprint {note['fingerprint'][:12]}, "
+                f"{path}: belongs to other settings (fingerprint {state['fingerprint'][:12]}, "
                 f"expected {fingerprint[:12]}); move it away to train here"
             )
-        return torch.load(path, map_location=device, weights_only=True)
+        return state
     return None
 
 
 def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json"))
+    names = (path.stem.removeprefix("step-") for path in folder.glob("step-*.json"))
+    return sorted(int(name) for name in names if name.isdecimal())
