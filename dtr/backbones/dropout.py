@@ -40,7 +40,8 @@ class ImageDropout(nn.Module):
             return F.dropout(x, self.share, self.training)
         if isinstance(self.streams, ImageStreams):
             keys, numbers = self.streams
-            return x * kept(keys, numbers + LAYERS * self.place, x.shape[1:], dropped=self.share)
+            own = numbers + LAYERS * self.place
+            return x * kept(keys, own, x.shape[1:], dropped=self.share).type_as(x)
         factors = torch.empty_like(x)
         for image, stream in zip(factors, self.streams, strict=True):
             image.bernoulli_(1 - self.share, generator=stream)

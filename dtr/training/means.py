@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dtr.backbones.dropout import ImageDropout
+from dtr.backbones.dropout import ImageDropout, dropouts_of
 from dtr.support.errors import Refusal
 
 Parts = Literal["nothing", "blocks"]
@@ -53,9 +53,25 @@ def prepare(model: nn.Module, means: Means, rng: str) -> None:
             "execution.recompute = blocks: dropout drawn on the host cannot be drawn twice; "
             "accepted with execution.rng = device"
         )
+    if compiled:
+        _ready_to_compile(model, len(blocks))
     for block in blocks:
         inner = torch.compile(block.forward, dynamic=False) if compiled else block.forward
         block.forward = _recomputed(inner) if recomputed else inner
+
+
+def _ready_to_compile(model: nn.Module, blocks: int) -> None:
+    """Let every block have a version of its own, and keep random words out of what is compiled.
+
+    Compilers hold a range of numbers in 32 bits, where those words need 64; they have a kernel of
+    their own (`dtr.support.philox`).
+    """
+    from torch import _dynamo
+
+    limit = "recompile_limit" if hasattr(_dynamo.config, "recompile_limit") else "cache_size_limit"
+    setattr(_dynamo.config, limit, max(getattr(_dynamo.config, limit), 2 * blocks))
+    for dropout in dropouts_of(model):
+        dropout.forward = torch.compiler.disable(dropout.forward)
 
 
 def _recomputed(inner: Callable[..., Any]) -> Callable[..., Any]:
