@@ -31,7 +31,7 @@ pytestmark = [
 
 CONF, MARK = Path("/etc/slurm/slurm.conf"), "# Of the tests of the DTR benchmark"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
-STEPS, SLICE = 400, 2  # of each training; minutes of walltime, in which none is finished
+STEPS, SLICE = 300, 2  # of each training; minutes of walltime, in which none is finished
 RESULTS = Path("results/slurm")
 RUNS = ("ffhq64-adm-none", "ffhq64-adm-rtr", "ffhq64-adm-dtr-a4")
 LOG_EVERY = 10  # steps between two lines of a training log
@@ -82,6 +82,8 @@ class Cluster:
                     "ReturnToService=2",
                     "MinJobAge=3600",
                     "KillWait=10",
+                    # Steps that end while the controller is away are not taken for unkillable.
+                    "UnkillableStepTimeout=600",
                     f"StateSaveLocation={folder / 'state'}",
                     f"SlurmdSpoolDir={folder / 'spool'}",
                     f"SlurmctldPidFile={folder / 'slurmctld.pid'}",
@@ -94,13 +96,16 @@ class Cluster:
             )
         )
 
-    def start(self, program: str) -> subprocess.Popen:
-        log = open(self.folder / f"{program}.log", "a")  # noqa: SIM115 (as long as the daemon)
-        return subprocess.Popen([program, "-D"], stdout=log, stderr=log, start_new_session=True)
+    def start(self, *command: str, user: str = "root") -> subprocess.Popen:
+        with open(self.folder / f"{command[0]}.log", "a") as log:
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, user=user, group=user, start_new_session=True
+            )
 
     def up(self) -> bool:
-        found = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
-        return found.stdout.strip() in ("idle", "mixed", "allocated")
+        """Whether the controller answers."""
+        answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+        return "is UP" in answer.stdout
 
     def training(self) -> list[tuple[str, str]]:
         """(job, run) of every training that runs."""
@@ -124,18 +129,17 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     assert find_spec("snakemake_executor_plugin_slurm"), "pip install -e '.[slurm]'"
     ours = not CONF.exists() or CONF.read_text().startswith(MARK)
     assert ours, f"{CONF}: somebody's SLURM is configured here; it is left alone"
-    munge = None
+    made, munge = Cluster(tmp_path_factory.mktemp("slurm")), None
     if subprocess.run(["munge", "-n"], capture_output=True).returncode:
         Path("/run/munge").mkdir(exist_ok=True)
         shutil.chown("/run/munge", "munge", "munge")
-        munge = subprocess.Popen(["munged", "--foreground"], user="munge", group="munge")
+        munge = made.start("munged", "--foreground", user="munge")
         wait_for(
             "munge", lambda: not subprocess.run(["munge", "-n"], capture_output=True).returncode
         )
-    made = Cluster(tmp_path_factory.mktemp("slurm"))
-    made.controller, node = made.start("slurmctld"), made.start("slurmd")
+    made.controller, node = made.start("slurmctld", "-D"), made.start("slurmd", "-D")
     try:
-        wait_for("the node", made.up, 60)
+        wait_for("the controller", made.up, 60)
         yield made
     finally:
         subprocess.run(["scancel", "--user", "root"], capture_output=True)
@@ -228,12 +232,16 @@ def test_a_sweep_survives_what_happens_on_a_cluster(cluster, root, tmp_path):
         shell("scontrol", "requeue", job)
         note(f"scontrol requeue of job {job}, {requeued} at {watch.log(requeued)[-1]['step']}")
 
+        # A controller that goes away while jobs end leaves them to time out, one after the other.
+        wait_for(
+            "the jobs to be gone", lambda: "COMPLETING" not in shell("squeue", "-h", "-o", "%T")
+        )
         wait_for("a training", cluster.training)
         cluster.controller.send_signal(signal.SIGKILL)
         cluster.controller.wait()
         note("slurmctld killed")
         time.sleep(15)
-        cluster.controller = cluster.start("slurmctld")
+        cluster.controller = cluster.start("slurmctld", "-D")
         wait_for("the controller", cluster.up, 120)
         note("slurmctld started again")
 
