@@ -86,10 +86,7 @@ def _take(folder: Path, text: str, locked: bool) -> Path:
             time.sleep(min(1.0, INTERVAL / 10))
             continue
         path = folder / f"{PREFIX}{max(map(_number, ended), default=0) + 1}"
-        try:
-            with open(path, "x", encoding="utf-8") as stream:
-                stream.write(text)
-        except FileExistsError:
+        if not _create(path, text):
             continue  # another process was faster: look again
         # A folder that changes may be read incompletely: it is read again with our lease in it.
         if _number(path) < max(_number(lease.path) for lease in _leases(folder)):
@@ -152,6 +149,27 @@ def _patience(folder: Path, lease: _Lease) -> float:
         # The clock of a file server is not that of this machine.
         age = (os.fstat(probe.fileno()).st_mtime_ns - lease.beat) / 1e9
     return max(2 * INTERVAL, MISSED * INTERVAL - max(age, 0.0))
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file with its content at once: no kill leaves it empty. False if it exists."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with open(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    os.chmod(name, 0o644)  # for whoever looks
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        try:
+            with open(path, "x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError:
+            return False
+    finally:
+        os.unlink(name)
+    return True
 
 
 def _beat(path: Path, text: str, over: threading.Event) -> None:
