@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dtr.cli import main
+from dtr.commands import data as commands
 from dtr.config.stages import WordsSettings
 from dtr.data import caching
 from dtr.data.caching import Caching, cache_latents
@@ -20,6 +21,7 @@ from dtr.records.workdir import exclusive
 from dtr.seeding import generator
 from dtr.support.errors import Busy, Refusal
 from dtr.support.files import read_json
+from dtr.support.gpus import LAUNCHER
 
 COUNT, SIDE, FACTOR = 50, 8, 0.5
 WORDS = WordsSettings(type="words", tokens=8, width=8, seed=0)
@@ -162,6 +164,20 @@ def test_the_first_of_several_waits_for_the_others(model, tmp_path, monkeypatch)
     assert looks == [caching.LOOK_SECONDS] * 2
     assert files_of(tmp_path / "both") == files_of(tmp_path / "whole")
     assert read_json(tmp_path / "both/manifest.json") == whole
+
+
+@pytest.mark.parametrize(("rank", "first"), [(0, True), (2, False)])
+def test_a_process_of_torchrun_makes_its_share(monkeypatch, rank, first):
+    made = []
+    monkeypatch.setattr(caching, "cache_latents", lambda *arguments: made.append(arguments[-1]))
+    monkeypatch.setattr(ImageDataset, "open", lambda path: None)
+    monkeypatch.setattr(commands, "end_with", lambda process: None)
+    monkeypatch.setattr(commands, "use_threads", lambda count: made.append(count))
+    for name, value in ((LAUNCHER, 1), ("RANK", rank), ("WORLD_SIZE", 3), ("LOCAL_RANK", rank)):
+        monkeypatch.setenv(name, str(value))
+    options = ["--data", "x", "--autoencoder", "x", "--out", "x", "--dtype", "float16"]
+    assert main(["cache-latents", *options, "--threads", "6"]) == 0
+    assert made == [2, Caching(dtype="float16", share=(rank + 1, 3), finish=first)]
 
 
 def test_all_and_a_share_are_not_made_at_once(model, tmp_path):
