@@ -88,7 +88,8 @@ class Costs:
             return {"weights": self.network(job.name).parameters * FLOAT}
         if job.stage == "sample":
             side = scale.datasets[job.protocol.dataset].resolution
-            return {"samples": job.images * 3 * side**2}
+            kept = min(job.images, scale.execution.keep_samples or job.images)
+            return {"samples": kept * 3 * side**2}
         if job.stage == "measure":
             return {"features": _times(job.images, self._width(job.asset))}
         if job.stage == "real_features":

@@ -20,6 +20,8 @@ def sample(args: argparse.Namespace) -> None:
     from dtr.sampling.shards import write_samples
     from dtr.support.settings import parse
 
+    if args.keep is not None and None in (args.extractor, args.features):
+        raise Refusal("--keep: needs --extractor and --features, which stay instead of the images")
     use_device(args.device)
     use_threads(args.threads)
     text_encoder = None
@@ -41,6 +43,10 @@ def sample(args: argparse.Namespace) -> None:
     )
     if lost:
         say(args, f"{args.out}: images that diverged: {lost}; the file cannot be measured")
+    elif args.keep is not None:
+        from dtr.metrics.features import keep_features
+
+        keep_features(args.out, args.extractor, args.features, keep=args.keep, device=args.device)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -164,6 +170,11 @@ def _add_sample(verbs: options.Verbs) -> None:
     )
     verb.add_argument("--shard-size", type=at_least(1), required=True, help="images per shard")
     options.add_batch_size(verb, default=250)
+    verb.add_argument(
+        "--keep", type=at_least(1), help="images that stay once features are taken; default: all"
+    )
+    options.add_extractor(verb, required=False)
+    options.add_path(verb, "--features", "folder in which they are kept", required=False)
     options.add_out(verb)
     options.add_device(verb)
     options.add_rng(verb)

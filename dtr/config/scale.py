@@ -109,6 +109,8 @@ class ExecutionSettings(Settings):
     devices: Annotated[list[Gpu], Field(min_length=1)] | None = None
     processes: Count = 1  # of one training, by torchrun on one machine; each takes a device
     accumulation: Count = 1  # portions of a batch, one after the other, where memory is short
+    # Images of each sample file that stay once its features are taken; None: all of them.
+    keep_samples: Count | None = None
     throughput_threads: Count  # CPU threads of the jobs that measure speed
     checkpoint_seconds: Count  # of work that a kill may cost
     runtime_minutes: Count  # of one training job; longer runs go on in the next

@@ -51,6 +51,8 @@ def _shard(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Images uint8 [n, H, W, 3] and labels int64 [n], if any, of one sample file."""
     arrays = read_npz(path)
     images, labels = arrays.get("arr_0"), arrays.get("labels")
+    if images is not None and (drawn := int(arrays.get("drawn", 0))) > len(images):
+        raise Refusal(f"{path}: {len(images)} of {drawn} images were kept; accepted: all of them")
     if lost := int(arrays.get("lost", 0)):
         raise Refusal(f"{path}: images that diverged in sampling: {lost}; accepted: none")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:

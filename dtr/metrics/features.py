@@ -69,7 +69,8 @@ def sample_features(
 ) -> Path:
     """Features of one sample file (`arr_0` uint8 [n, H, W, 3], `labels` [n] if any) in `folder`.
 
-    A feature file of the same images and extractor weights is used again.
+    A feature file of the same images and extractor weights is used again; where the images were
+    not kept, there has to be one.
     """
     content, out = hash_file(samples) if samples.is_file() else "", folder / samples.name
     if out.is_file():
@@ -84,9 +85,33 @@ def sample_features(
         raise Refusal(f"{samples}: no array 'arr_0' (found: {', '.join(arrays) or 'nothing'})")
     if lost := int(arrays.get("lost", 0)):
         raise Refusal(f"{samples}: {lost} of {len(arrays['arr_0'])} images diverged in sampling")
+    if (drawn := int(arrays.get("drawn", 0))) > len(arrays["arr_0"]):
+        raise Refusal(
+            f"{samples}: keeps {len(arrays['arr_0'])} of {drawn} images, and their features are "
+            "not there; delete it to have them drawn again"
+        )
     extra = {"samples": np.array(content)}
     _write(arrays["arr_0"], arrays.get("labels"), samples, extractor_folder, out, device, extra)
     return out
+
+
+def keep_features(
+    samples: Path, extractor_folder: Path, folder: Path, *, keep: int, device: str = "cpu"
+) -> None:
+    """Write the features of a sample file and then leave the first `keep` of its images in it.
+
+    `drawn` says how many there were. A file of which images diverged stays as it is.
+    """
+    arrays = read_npz(samples)
+    count = len(arrays["arr_0"])
+    if int(arrays.get("lost", 0)) or count <= keep:
+        return
+    features = read_npz(sample_features(samples, extractor_folder, folder, device=device))
+    cut = {name: arrays[name][:keep] for name in ("arr_0", "labels", "captions") if name in arrays}
+    with replacing(samples) as temporary:
+        np.savez(temporary, **(arrays | cut | {"drawn": np.array(count)}))
+    with replacing(folder / samples.name) as temporary:
+        np.savez(temporary, **(features | {"samples": np.array(hash_file(samples))}))
 
 
 def sampling_seconds(samples: Sequence[Path]) -> float:

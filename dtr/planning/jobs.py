@@ -184,6 +184,8 @@ def _evaluation_jobs(scale: Scale, one: Evaluation) -> Iterator[Job]:
         needs.append(places.autoencoder(slot.autoencoder))
     if slot.text_encoder is not None:
         needs += [places.dataset(slot.dataset), *told_by(scale, slot.text_encoder)]
+    if scale.execution.keep_samples is not None:
+        needs.append(places.extractor(slot.extractor))
     own = {"name": one.name, "seed": one.seed, "step": one.step, "protocol": one.protocol}
     total, size = one.protocol.n_samples, scale.evaluation.shard_size
     shards = []

@@ -177,6 +177,20 @@ def extractor_record(wildcards) -> str:
     return PLACES.extractor(slot_settings(wildcards).extractor)
 
 
+def kept_by(wildcards) -> list[str]:
+    """The extractor whose features stay in place of the images of samples, if they do."""
+    return [] if SCALE.execution.keep_samples is None else [extractor_record(wildcards)]
+
+
+def keep_option(wildcards, input) -> str:
+    if not input.extractor:
+        return ""
+    folders = os.path.dirname(input.extractor[0]), features_folder(wildcards)
+    extractor, features = map(shlex.quote, folders)
+    keep = SCALE.execution.keep_samples
+    return f"--keep {keep} --extractor {extractor} --features {features}"
+
+
 def real_features(wildcards) -> str:
     return jobs.real_images(SCALE, slot_settings(wildcards))
 

@@ -7,6 +7,7 @@ rule sample:
         decoder=decoder_record,
         prompts=prompts_manifest,
         text_encoder=text_encoder_record,
+        extractor=kept_by,
     output:
         PLACES.shard("{name}", "{seed}", "{step}", "{protocol}", "{shard}"),
     log:
@@ -25,9 +26,11 @@ rule sample:
         models=model_folders,
         decoder=decoder_option,
         prompts=prompts_option,
+        keep=keep_option,
     shell:
         "python -m dtr sample --model {params.models:q} {params.decoder} {params.prompts}"
         " --protocol {params.protocol:q} --shard {wildcards.shard}"
         " --shard-size {params.shard_size} --batch-size {resources.batch_size}"
+        " {params.keep}"
         " --out {output:q} --device {resources.device} --rng {resources.rng}"
         " --threads {threads} 2>&1 | tee {log:q}"

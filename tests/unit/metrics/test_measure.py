@@ -15,8 +15,15 @@ from dtr.assets.extractor import DigitsCNN, extract, load_extractor
 from dtr.cli import main
 from dtr.config.stages import ExtractorSettings, Protocol
 from dtr.data.datasets import ImageDataset
+from dtr.interop.samples import export_samples
 from dtr.metrics import measure as measuring
-from dtr.metrics.features import Features, load_features, sample_features, write_real_features
+from dtr.metrics.features import (
+    Features,
+    keep_features,
+    load_features,
+    sample_features,
+    write_real_features,
+)
 from dtr.metrics.measure import DIRECTIONS, INTERVALS, measure, measure_files, measure_real
 from dtr.planning.places import ASSET
 from dtr.records.schema import (
@@ -228,6 +235,38 @@ def test_features_are_kept_as_long_as_images_and_extractor_stay(assets):
     assert not np.array_equal(load_features([kept]).features, before.features)
     sample_features(samples, root / "other", folder)
     assert load_features([kept]).extractor != before.extractor
+
+
+def test_images_may_go_once_their_features_are_there(assets):
+    root, extractor, _ = assets
+    samples, folder = root / "shard-0.npz", root / "features"
+    whole, before = (
+        dict(np.load(samples)),
+        load_features([sample_features(samples, extractor, folder)]),
+    )
+    keep_features(samples, extractor, folder, keep=5)
+    left = np.load(samples)
+    assert int(left["drawn"]) == len(whole["arr_0"]) > 5
+    np.testing.assert_array_equal(left["arr_0"], whole["arr_0"][:5])
+    np.testing.assert_array_equal(left["labels"], whole["labels"][:5])
+    after = load_features([sample_features(samples, extractor, folder)])
+    np.testing.assert_array_equal(after.features, before.features)
+    np.testing.assert_array_equal(after.labels, before.labels)
+    with pytest.raises(Refusal, match=r"5 of \d+ images were kept; accepted: all of them"):
+        export_samples([samples], root / "all.npz")
+    (folder / "shard-0.npz").unlink()
+    with pytest.raises(Refusal, match=r"keeps 5 of \d+ images, .* delete it to have them drawn"):
+        sample_features(samples, extractor, folder)
+
+
+def test_few_images_and_diverged_ones_stay(assets):
+    root, extractor, _ = assets
+    samples = root / "shard-0.npz"
+    np.savez(root / "lost.npz", lost=np.array(2), **np.load(samples))
+    for name, keep in (("shard-0.npz", 1000), ("lost.npz", 5)):
+        content = (root / name).read_bytes()
+        keep_features(root / name, extractor, root / "features", keep=keep)
+        assert (root / name).read_bytes() == content
 
 
 def test_samples_without_labels_have_features_without_labels(assets):
