@@ -237,6 +237,7 @@ def test_a_sweep_survives_what_happens_on_a_cluster(cluster, root, tmp_path):
             "the jobs to be gone", lambda: "COMPLETING" not in shell("squeue", "-h", "-o", "%T")
         )
         wait_for("a training", cluster.training)
+        time.sleep(15)  # it saves its state every five seconds, and starts again what it forgot
         cluster.controller.send_signal(signal.SIGKILL)
         cluster.controller.wait()
         note("slurmctld killed")
