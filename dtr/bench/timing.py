@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from dtr.support.errors import Refusal
 
 LEAST_ROUNDS = 3
+TOO_LARGE = "does not fit into the device's memory"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def time_case(case: Case, bench: Bench, *, seconds: float, rate: float | None = 
         variants = case.build(bench)
     except Refusal as refusal:
         return CaseTimes(name=case.name, unit=case.unit, reason=str(refusal))
+    except torch.OutOfMemoryError:
+        return CaseTimes(name=case.name, unit=case.unit, reason=TOO_LARGE)
     peaks: dict[str, int | None] = {}
     if not case.once:
         for name, variant in list(variants.items()):
@@ -93,7 +96,7 @@ def time_case(case: Case, bench: Bench, *, seconds: float, rate: float | None = 
                 del variants[name], variant
                 torch.cuda.empty_cache()
         if not variants:
-            return CaseTimes(name=case.name, unit=case.unit, reason="too little memory")
+            return CaseTimes(name=case.name, unit=case.unit, reason=TOO_LARGE)
     rounds: list[dict[str, float]] = []
     begun = time.perf_counter()
     least = 1 if case.once or bench.small else LEAST_ROUNDS

@@ -1,6 +1,7 @@
 """Cases of training: one step of each kind of network, and the host's share of it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from dtr.data.latents import LatentDataset
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, write_json
 from dtr.training.means import Means
+from dtr.training.trainer import Trainer
 from dtr.weighting import build_weighting
 
 ADM_64 = AdmSize(
@@ -82,30 +84,48 @@ def _check_memory(settings: RunSettings, device: str, copies: int) -> None:
 def step_variants(
     bench: Bench, settings: RunSettings, ways: dict[str, tuple[str, Means]]
 ) -> dict[str, Variant]:
-    """Training steps of one run by precision and means, by name; "no routing" takes masks out."""
+    """Training steps of one run by precision and means, by name.
+
+    A name that ends in ", no routing" is that of the way before it, with its masks taken out.
+    """
     _check_memory(settings, bench.device, len(ways))
     network = count_network(settings.backbone, settings.inputs)
-    size = settings.training.batch_size
-    variants = {}
+    flops = 3 * 2 * network.macs * settings.training.batch_size  # forward, and twice that backward
+    variants, trainers = {}, {}
     for name, (precision, means) in ways.items():
-        trainer = noise_trainer(with_precision(settings, precision), bench.device, means)
-        if "no routing" in name:
-            trainer.model.routing = None
-        flops = 3 * 2 * network.macs * size  # forward, and twice as much backward
-        variants[name] = Variant(trainer.train_step, flops=flops)
+        routed = name.removesuffix(WITHOUT)
+        if routed not in trainers:
+            trainers[routed] = noise_trainer(
+                with_precision(settings, precision), bench.device, means
+            )
+        trainer = trainers[routed]
+        run = trainer.train_step if routed == name else partial(_unrouted_step, trainer)
+        variants[name] = Variant(run, flops=flops)
     return variants
 
 
+def _unrouted_step(trainer: Trainer) -> None:
+    masks, trainer.model.routing = trainer.model.routing, None
+    try:
+        trainer.train_step()
+    finally:
+        trainer.model.routing = masks
+
+
+WITHOUT = ", no routing"
 EAGER = ("float32", Means())
 
 
 def _step_of_paper(name: str) -> Callable[[Bench], dict[str, Variant]]:
     def build(bench: Bench) -> dict[str, Variant]:
+        on_gpu = bench.device != "cpu"
         ways = {"float32": EAGER, "bfloat16": ("bfloat16", Means())}
-        if not bench.small and (bench.device != "cpu" or name == "DiT-S/2"):
+        if not bench.small and (on_gpu or name == "DiT-S/2"):
             ways["bfloat16, compiled"] = ("bfloat16", Means(compile="blocks"))
-        if bench.device != "cpu":
-            ways["bfloat16, compiled, no routing"] = ("bfloat16", Means(compile="blocks"))
+        if not bench.small and on_gpu:
+            ways[f"bfloat16, compiled{WITHOUT}"] = ways["bfloat16, compiled"]
+        if not bench.small and on_gpu and name == "DiT-L/2":
+            del ways["float32"]  # four of them would not fit beside their activations
             ways["bfloat16, compiled, recomputed"] = (
                 "bfloat16",
                 Means(compile="blocks", recompute="blocks"),
@@ -127,8 +147,8 @@ def _step_at_digits(bench: Bench) -> dict[str, Variant]:
     size = DiTSize(type="dit", patch_size=2, width=96, depth=2, heads=4)
     settings = with_network(size, Inputs(**DIGITS, num_classes=10), 32)
     ways = {
-        "no routing": EAGER,
         "DTR": EAGER,
+        f"DTR{WITHOUT}": EAGER,
         "DTR, batches ahead": ("float32", Means(ahead=4)),
         "DTR, noise of the device": ("float32", Means(rng="device")),
     }
