@@ -15,9 +15,9 @@ from dtr.reporting.claims.judged import to_csv as claims_csv
 from dtr.reporting.claims.judged import to_markdown as claims_markdown
 from dtr.reporting.tables.build import build_table
 from dtr.reporting.tables.formats import to_csv, to_latex, to_markdown
-from dtr.sharing.findings import Finding, Results, is_plain, short
+from dtr.sharing.findings import Finding, Kind, Results, is_plain, short
 from dtr.support.errors import Refusal
-from dtr.support.files import read_json
+from dtr.support.files import hash_file, read_json
 
 CELL = ("table", "row", "dataset", "metric")  # columns of a table's CSV that name a cell
 SHOWN = ("paper", "value", "low", "high", "n", "status", "protocol_id")  # those that are compared
@@ -46,25 +46,35 @@ def _table(results: Results, name: str) -> Iterator[Finding]:
         found = _text(other)
         if found == expected:
             continue
-        cells = list(_cells(results.name(other), found, expected)) if kind == "csv" else []
+        how, named = _how(results, other), results.name(other)
+        cells = list(_cells(how, named, found, expected)) if kind == "csv" else []
         yield from cells
         if not cells:
-            yield Finding("altered", results.name(other), "another text", "what the records give")
+            yield Finding(how, named, "another text", "what the records give")
 
 
-def _cells(name: str, found: str, expected: str) -> Iterator[Finding]:
+def _how(results: Results, path: Path) -> Kind:
+    """What is wrong with a file that differs from the records: it is as it was built, or is not."""
+    try:
+        built = _note(results.root / BUILT_FROM)["files"].get(results.name(path))
+    except Refusal:
+        built = None
+    return "stale" if built == hash_file(path) else "altered"
+
+
+def _cells(how: Kind, name: str, found: str, expected: str) -> Iterator[Finding]:
     """The cells in which two tables differ, each by its row and metric."""
     ours, theirs = _by_cell(expected), _by_cell(found)
     for key in ours.keys() | theirs.keys():
         where = " / ".join(key[1:])
         if key not in theirs or key not in ours:
             said = ("no cell", "one") if key not in theirs else ("a cell", "none")
-            yield Finding("altered", name, f"{said[0]} {where}", said[1])
+            yield Finding(how, name, f"{said[0]} {where}", said[1])
             continue
         for column in SHOWN:
             if (now := ours[key].get(column)) != (then := theirs[key].get(column)):
                 what = "the paper's value" if column == "paper" else column
-                yield Finding("altered", name, f"{where}: {what} {then or 'none'}", now or "none")
+                yield Finding(how, name, f"{where}: {what} {then or 'none'}", now or "none")
 
 
 def _by_cell(text: str) -> dict[tuple[str, ...], dict[str, str]]:
@@ -83,7 +93,8 @@ def _claims(results: Results) -> Iterator[Finding]:
         if not other.is_file():
             yield Finding("missing", results.name(other), "no such file", "beside the other")
         elif (found := _text(other)) != expected:
-            yield Finding("altered", results.name(other), *_first_difference(found, expected))
+            how = _how(results, other)
+            yield Finding(how, results.name(other), *_first_difference(found, expected))
 
 
 def _first_difference(found: str, expected: str) -> tuple[str, str]:

@@ -13,7 +13,13 @@ from dtr.records.table import Records
 # missing: not there yet; stale: made under other settings, or before what it stands on; altered:
 # not what was recorded; broken: not readable; inconsistent: at odds with another record; unsafe.
 Kind = Literal["missing", "stale", "altered", "broken", "inconsistent", "unsafe"]
-LARGE = ("data", "latents", "work", "real")  # folders that may lie on another file system
+LARGE = (
+    "data",
+    "latents",
+    "work",
+    "real",
+    "references",
+)  # folders that may lie on another file system
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from dtr.support.progress import Progress
 
 # What may differ between two machines that share an experiment.
 OWN = ("results", "seeds", "targets", "extra_runs", "execution", "deviations", "untestable")
-RESULT_FOLDERS = ("data", "latents", "autoencoders", "extractors", "text_encoders", "real", "runs",
-                  "controls", "analysis", "work")  # fmt: skip
+RESULT_FOLDERS = (
+    "data", "latents", "autoencoders", "extractors", "text_encoders", "real", "references", "runs",
+    "controls", "analysis", "work",
+)  # fmt: skip
 ASSETS = (
     ("autoencoders", AutoencoderRecord),
     ("extractors", ExtractorRecord),
@@ -161,7 +163,7 @@ def _identities(results: Results) -> dict[str, str]:
     for kind, model in ASSETS:
         for path in results.below(f"{kind}/*/{ASSET[1]}"):
             found[results.name(path.parent)] = read_record(model, path).weights_sha256
-    for path in results.below("real/*.npz"):
+    for path in (*results.below("real/*.npz"), *results.below("references/*.npz")):
         found[results.name(path)] = hash_file(path)
     return found
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from dtr.config.stages import Protocol
+from dtr.planning.jobs import training_data
 from dtr.planning.places import ASSET, MODEL, PLACE
+from dtr.planning.runs import all_runs
 from dtr.records.schema import AutoencoderRecord, ExtractorRecord, TextEncoderRecord, read_record
 from dtr.sharing.findings import Finding, Results, is_plain, short
 from dtr.support.errors import Refusal
@@ -35,6 +37,7 @@ def check_files(results: Results) -> Iterator[Finding]:
         for manifest in results.below(f"{kind}/*/manifest.json"):
             yield from _manifest(results, manifest)
     yield from _latents(results, encoders)
+    yield from _trained_on(results)
     for shard in results.below("runs/*/seed*/step*/samples/*/shard-*.npz"):
         yield from _shard(results, shard)
     yield from _real(results, extractors)
@@ -77,28 +80,41 @@ def _manifest(results: Results, path: Path) -> Iterator[Finding]:
     try:
         manifest = read_json(path)
         files, content = dict(manifest["files"]), str(manifest["content_hash"])
+        sizes = dict(manifest.get("sizes", {}))  # manifests of 0.2 have none
     except (Refusal, KeyError, TypeError, ValueError) as error:
         yield Finding("broken", name, f"no list of files ({error})", "a manifest")
         return
     results.seen("manifests")
-    hashes = {}
-    for file, entry in files.items():
+    for file, sha256 in files.items():
+        target = path.parent / file
         if not is_plain(file):
             yield Finding("unsafe", name, f"the file name {file!r}", "names below its folder")
-            continue
-        size = entry.get("bytes") if isinstance(entry, dict) else None
-        hashes[file] = str(entry["sha256"] if isinstance(entry, dict) else entry)
-        target = path.parent / file
-        if size is not None and target.is_file() and target.stat().st_size != size:
+        elif file in sizes and target.is_file() and target.stat().st_size != sizes[file]:
             found = f"{target.stat().st_size} bytes"
-            yield Finding("altered", results.name(target), found, f"{size} as recorded")
+            yield Finding("altered", results.name(target), found, f"{sizes[file]} as recorded")
         else:
-            yield from _hashed(results, target, hashes[file], "files of data")
-    if "scale_factor" in manifest and all(isinstance(entry, str) for entry in files.values()):
+            yield from _hashed(results, target, str(sha256), "files of data")
+    if "scale_factor" in manifest:
         computed = hash_json([files, manifest["scale_factor"]])
         if computed != content:
             found = f"content_hash {short(content)}"
             yield Finding("altered", name, found, f"{short(computed)} of its files and scale")
+
+
+def _trained_on(results: Results) -> Iterator[Finding]:
+    """Models that were trained on other data than those that are there."""
+    known = all_runs(results.scale)
+    for path, record in results.records.trainings.items():
+        slot = known[record.run].slot if record.run in known else None
+        if record.dataset_hash is None or slot not in results.scale.slots:
+            continue
+        try:
+            present = str(read_json(training_data(results.scale, slot))["content_hash"])
+        except (Refusal, KeyError, TypeError):
+            continue  # not there, or said already
+        if present != record.dataset_hash:
+            found = f"trained on data {short(record.dataset_hash)}"
+            yield Finding("stale", path, found, f"{short(present)}, those that are there")
 
 
 def _latents(results: Results, encoders: dict[str, Any]) -> Iterator[Finding]:
@@ -160,7 +176,7 @@ def _swells(path: Path) -> bool:
 
 def _real(results: Results, extractors: dict[str, Any]) -> Iterator[Finding]:
     """Features of real images that are of another extractor than the present one."""
-    for path in results.below("real/*.npz"):
+    for path in (*results.below("real/*.npz"), *results.below("references/*.npz")):
         results.seen("files of features")
         extractor = extractors.get(f"extractors/{path.stem.partition('--')[2]}")
         try:

@@ -127,6 +127,22 @@ def test_afterwards_there_is_nothing_to_do(finished, scale):
     assert "Nothing to be done" in answer.stdout + answer.stderr
 
 
+def test_the_results_are_what_they_say(finished, tmp_path):
+    """Those of a killed and finished workflow, and their archive."""
+    archive = str(tmp_path / "results.zip")
+    for arguments in (["verify", str(RESULTS)], ["pack", str(RESULTS), "--out", archive]):
+        answer = finished.run("python", "-m", "dtr", *arguments)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    answer = finished.run("python", "-m", "dtr", "verify", archive)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_how_the_sweep_stands_is_told(finished, scale):
+    answer = finished.run("python", "-m", "dtr", "status", "--configfile", scale)
+    assert answer.returncode == 0, answer.stderr
+    assert re.search(r"^(\d+) of \1 trainings, (\d+) of \2 cells\.$", answer.stdout, re.M)
+
+
 def test_editing_the_readme_or_a_module_redoes_nothing(finished, scale):
     (finished.folder / "README.md").touch()
     module = finished.folder / "dtr" / "training" / "loop.py"

@@ -87,7 +87,8 @@ def _write_data(scale: Scale, root: Path) -> Path:
     write_text(folder / "index.parquet", "index")
     files = {name: hash_file(folder / name) for name in ("images.npy", "index.parquet")}
     settings = scale.datasets["digits"].plain()
-    manifest = {"dataset": "digits", "settings": settings, "files": files}
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    manifest = {"dataset": "digits", "settings": settings, "files": files, "sizes": sizes}
     write_json(folder / "manifest.json", manifest | {"content_hash": "d" * 64})
     return root / "latents/digits--digits-vae"
 

@@ -14,7 +14,14 @@ from dtr.planning.evaluations import evaluations
 from dtr.planning.places import Places
 from dtr.records.reference import collect
 from dtr.sharing.verify import verify
-from dtr.support.files import canonical_json, hash_file, read_json, write_json, write_text
+from dtr.support.files import (
+    canonical_json,
+    hash_file,
+    hash_json,
+    read_json,
+    write_json,
+    write_text,
+)
 from tests.unit.sharing.conftest import build, made_of
 
 STEP = "runs/in256-l2-none/seed0/step1000"
@@ -158,7 +165,22 @@ def diverge(root):
 def change_a_value(root):
     """A number in a record, after the tables and the page."""
     edited(measured(root), lambda record: record["metrics"][0].update(value=0.01, low=0.01))
-    return "altered", "tables/table1.csv"
+    return "stale", "tables/table1.csv"
+
+
+def encode_other_data(root):
+    """Latents of other images, or by another rule, after the models were trained."""
+    folder = root / "latents/digits--digits-vae"
+    write_text(folder / "shard-00000.npy", "other latents")
+    files = {"shard-00000.npy": hash_file(folder / "shard-00000.npy")}
+    content = hash_json([files, 1.0])
+    edited(folder / "manifest.json", lambda one: one.update(files=files, content_hash=content))
+    return "stale", f"{STEP}/train.json"
+
+
+def cut_data(root):
+    write_text(root / "data/digits/images.npy", "imag")
+    return "altered", "data/digits/images.npy"
 
 
 def change_data(root):
@@ -270,12 +292,12 @@ def put_a_pipe(root):
 
 DEFECTS = [
     change_weights, lose_weights, change_learning_rate, train_under_other_settings,
-    claim_other_data, stop_early, write_another_schema, move_a_record, cut_a_record,
-    nest_a_record, lose_a_record, measure_fewer, turn_a_metric, change_the_protocol,
-    turn_an_interval, diverge, change_a_value, change_data, change_a_manifest,
+    claim_other_data, stop_early, write_another_schema, move_a_record, cut_a_record, nest_a_record,
+    lose_a_record, measure_fewer, turn_a_metric, change_the_protocol, turn_an_interval, diverge,
+    change_a_value, encode_other_data, cut_data, change_data, change_a_manifest,
     lead_out_of_the_folder, encode_anew, sample_anew, lose_samples, hide_a_pickle, hide_a_bomb,
-    change_a_checkpoint, change_the_papers_number, change_a_claim, change_the_page,
-    lose_the_page, build_with_other_numbers, link_out, put_a_pipe,
+    change_a_checkpoint, change_the_papers_number, change_a_claim, change_the_page, lose_the_page,
+    build_with_other_numbers, link_out, put_a_pipe,
 ]  # fmt: skip
 
 
@@ -377,7 +399,7 @@ def test_more_seeds_are_missing_cells(grid, sound):
     more = made_of(grid, Path(sound.results), seeds=[0, 1])
     found = found_in(Path(sound.results), scale=more, partial=True)
     # Tables say of a cell which seeds it has; those of one seed are not those of two.
-    assert {kind for kind, _ in found} <= {"altered"}
+    assert {kind for kind, _ in found} <= {"stale"}
     missing = [
         file for kind, file in found_in(Path(sound.results), scale=more) if kind == "missing"
     ]
