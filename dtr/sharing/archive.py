@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dtr.planning.places import Places
 from dtr.records.reference import BUILT_FROM, SCALE, records_below
 from dtr.records.table import Records
 from dtr.reporting.built import built_files
@@ -36,10 +37,12 @@ def pack(records: Records, out: Path) -> int:
     if records.broken:
         name, problem = next(iter(records.broken.items()))
         raise Refusal(f"{root / name}: {problem}")
-    built = root if (root / BUILT_FROM).is_file() else root / "now"
+    now = Path(Places(str(root)).now())
+    passing = (now / BUILT_FROM).is_file() and not (root / BUILT_FROM).is_file()
+    built = now if passing else root
     for path in (*built_files(built), built / BUILT_FROM):
         if path.is_file():
-            paths[path.relative_to(built).as_posix()] = path
+            paths[path.relative_to(root).as_posix()] = path
     with tempfile.TemporaryDirectory() as name, replacing(out) as temporary:
         made = Path(name)
         write_text(made / SCALE, canonical_json(records.scale.plain()) + "\n")

@@ -1,6 +1,7 @@
 """An archive says what is in it, is read without trust, and is a reference folder once unpacked."""
 
 import json
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from dtr.cli import main
 from dtr.records.reference import collect, reference_scale
 from dtr.records.table import Records
+from dtr.reporting.built import write_built
 from dtr.sharing import archive
 from dtr.sharing.archive import pack, unpacked
 from dtr.sharing.verify import verify
@@ -69,6 +71,21 @@ def test_an_unpacked_archive_is_a_reference_folder(packed, sound, tmp_path):
     assert verify(tmp_path / "sent")[0] == []
     found = Records(reference_scale(tmp_path / "sent"))
     assert found.trainings.keys() == Records(sound).trainings.keys()
+
+
+def test_part_of_a_sweep_is_packed_with_the_page_of_that_moment(sound, tmp_path):
+    """It keeps its place, so that its links to records lead there."""
+    root = Path(sound.results)
+    (root / "now").mkdir()
+    for name in ("tables", "claims", "report"):
+        (root / name).rename(root / "now" / name)
+    write_built(Records(sound), root / "now")
+    shutil.rmtree(root / "runs/in256-l2-rtr")
+    assert main(["pack", str(root), "--out", str(tmp_path / "part.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "part.zip") as content:
+        assert {"now/report/index.html", "now/tables/table1.csv"} <= set(content.namelist())
+    assert {one.kind for one in verify(tmp_path / "part.zip")[0]} == {"missing"}
+    assert verify(tmp_path / "part.zip", partial=True)[0] == []
 
 
 def test_reference_results_can_be_packed(sound, tmp_path):
