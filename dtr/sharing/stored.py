@@ -152,6 +152,9 @@ def _shard(results: Results, path: Path) -> Iterator[Finding]:
             yield Finding("altered", name, found, "one for each image")
     features = path.parents[2] / "features" / path.parent.name / path.name
     if not features.is_file():
+        if (drawn := int(arrays.get("drawn", count))) > count:  # the other images were not kept
+            found = f"no such file, and {count} of {drawn} images"
+            yield Finding("missing", results.name(features), found, "features of all of them")
         return
     results.seen("files of features")
     try:

@@ -220,6 +220,14 @@ def lose_samples(root):
     return "missing", shard.parent.relative_to(root).as_posix()
 
 
+def lose_features_of_images_that_were_not_kept(root):
+    shard = next((root / STEP / "samples").glob("*/shard-1.npz"))
+    np.savez(shard, arr_0=np.zeros((10, 4, 4, 3), dtype=np.uint8), drawn=np.array(500))
+    features = root / STEP / "features" / shard.parent.name / shard.name
+    features.unlink()
+    return "missing", features.relative_to(root).as_posix()
+
+
 class Harmful:
     """What a pickle can do: leave a file behind when it is loaded."""
 
@@ -295,7 +303,8 @@ DEFECTS = [
     claim_other_data, stop_early, write_another_schema, move_a_record, cut_a_record, nest_a_record,
     lose_a_record, measure_fewer, turn_a_metric, change_the_protocol, turn_an_interval, diverge,
     change_a_value, encode_other_data, cut_data, change_data, change_a_manifest,
-    lead_out_of_the_folder, encode_anew, sample_anew, lose_samples, hide_a_pickle, hide_a_bomb,
+    lead_out_of_the_folder, encode_anew, sample_anew, lose_samples,
+    lose_features_of_images_that_were_not_kept, hide_a_pickle, hide_a_bomb,
     change_a_checkpoint, change_the_papers_number, change_a_claim, change_the_page, lose_the_page,
     build_with_other_numbers, link_out, put_a_pipe,
 ]  # fmt: skip
