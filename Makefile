@@ -15,7 +15,7 @@ CONFIG := $(if $(SEEDS),--config 'seeds=[$(SEEDS)]')
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce try report tables compare test test-slurm bench lint clean
+.PHONY: help install reproduce rehearse try report tables compare test test-slurm bench lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ install: $(STAMP)  ## Create .venv with the pinned dependencies (the others do i
 reproduce: $(STAMP)  ## Train, sample, measure and report at the digits scale (SEEDS=0,1,2)
 	@export $(RUN); python -m dtr unlock && python -m dtr warm -- snakemake --cores all $(CONFIG)
 	@echo "The report: $(PAGE)"
+
+rehearse: $(STAMP)  ## Run the paper's own protocol on files of noise: every job and format, no numbers
+	@export $(RUN); python -m dtr unlock && \
+	python -m dtr rehearse --out results/rehearsal/material --step && \
+	python -m dtr warm -- snakemake --cores all --configfile workflow/config/paper.yaml \
+	workflow/config/rehearsal.yaml
+	@echo "The rehearsal's page: results/rehearsal/report/index.html"
 
 try: $(STAMP)  ## Compare your own method with none and DTR: make try METHOD=methods/checker.py:table
 	@export $(RUN); python -m dtr unlock && python -m dtr try --method '$(METHOD)' $(ARGS)

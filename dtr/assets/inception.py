@@ -19,8 +19,8 @@ from dtr.assets.pretrained import Taken, read_as
 from dtr.config.pretrained import InceptionSettings
 
 SIDE = 299
+FEATURES = 2048  # those of FID
 SPATIAL = 7  # channels of the first branch of mixed_6, 17 x 17 each, that sFID compares
-FEATURES = 2048
 
 
 def read(name: str, settings: InceptionSettings, files: dict[str, Path]) -> Taken:
@@ -39,15 +39,15 @@ class Inception(nn.Module):
     """torch-fidelity's network: uint8 [n, 3, H, W] -> features, logits, spatial features.
 
     [n, 2048], [n, 1008] without bias, and [n, 17 * 17 * 7] in the order height, width, channel.
+    Features of another layer come without spatial ones.
     """
 
     sides: ClassVar = None  # images of every size are resized to SIDE
-    batch: ClassVar[int] = 50  # images at once
     knows_labels: ClassVar[bool] = False  # its 1008 classes are not those of a dataset
 
     def __init__(self, settings: InceptionSettings) -> None:
         super().__init__()
-        self.resize = settings.resize
+        self.resize, self.batch, self.dims = settings.resize, settings.batch, settings.dims
         self.network: Any = None
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], *_: Any, **__: Any) -> None:
@@ -57,7 +57,7 @@ class Inception(nn.Module):
         stream = io.BytesIO()
         torch.save(dict(tensors), stream)
         stream.seek(0)
-        layers = [str(FEATURES), "logits_unbiased"]
+        layers = [str(self.dims), "logits_unbiased"]
         self.network = FeatureExtractorInceptionV3("inception", layers, stream)
         # TensorFlow counts mixed, mixed_1, ...; the sixth after the first is 6d here.
         self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
@@ -65,14 +65,15 @@ class Inception(nn.Module):
     def _keep(self, _: nn.Module, __: Any, output: Tensor) -> None:
         self._spatial = output[:, :SPATIAL].permute(0, 2, 3, 1).flatten(1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.resize == "tensorflow":
             features, logits = self.network(images)
         else:
             resized = _as_pytorch_fid if self.resize == "pytorch" else _as_clean_fid
             with _given(self.network, resized(images)) as placeholder:
                 features, logits = self.network(placeholder)
-        return features, logits, self._spatial
+        spatial = (self._spatial,) if self.dims == FEATURES else ()
+        return features, logits, *spatial
 
 
 def _as_pytorch_fid(images: Tensor) -> Tensor:

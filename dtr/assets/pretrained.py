@@ -132,7 +132,7 @@ def checked_sums(name: str, settings: PretrainedSettings, files: dict[str, Path]
     seen = read_sums(sums)
     found = {file: hash_file(path) for file, path in files.items()}
     for file, digest in found.items():
-        prefix = settings.origin.prefixes.get(file, "")
+        prefix = "" if settings.rehearsal else settings.origin.prefixes.get(file, "")
         for expected, who in (
             (settings.sha256.get(file), "the scale's sha256"),
             (prefix, "its publisher's name of the file"),

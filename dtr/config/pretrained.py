@@ -37,6 +37,7 @@ class PretrainedSettings(Settings):
     path: str  # folder of its files; what is missing there is downloaded if that is allowed
     download: bool = False
     sha256: dict[str, Sha256] = Field(default_factory=dict)  # expected, by file name
+    rehearsal: bool = False  # files of noise: the hash that a name promises is not theirs
     network: dict[str, Any] | None = None  # its own configuration, known once it was read
 
 
@@ -77,6 +78,8 @@ class ClipSettings(PretrainedSettings, TextEncoderSettings):
 class InceptionSettings(PretrainedSettings, PartSettings):
     """The extractor `inception`: the Inception v3 of 2015 that FID is defined by.
 
+    batch: images at once.  dims: which layer's features, as pytorch-fid's --dims; FID is that of
+    2048, and only there are sFID's.
     resize: to 299 pixels as the evaluators of ADM and torch-fidelity do, as pytorch-fid does, or as
     clean-fid does.
     """
@@ -95,7 +98,13 @@ class InceptionSettings(PretrainedSettings, PartSettings):
     type: Literal["inception"]
     path: str = "results/assets/inception"
     resize: Literal["tensorflow", "pytorch", "clean"] = "tensorflow"
-    features: ClassVar[int] = 2048 + 17 * 17 * 7  # numbers of an image that are kept: FID's, sFID's
+    batch: Count = 50
+    dims: Literal[64, 192, 768, 2048] = 2048
+
+    @property
+    def features(self) -> int:
+        """Numbers that are kept of an image: FID's, and where there are any, sFID's."""
+        return self.dims + (17 * 17 * 7 if self.dims == 2048 else 0)
 
 
 def is_pretrained(settings: Any) -> bool:

@@ -136,6 +136,7 @@ class Scale(Settings):
     """One size of the whole benchmark; deviations from the paper's protocol are part of it."""
 
     scale: Name
+    rehearsal: bool = False  # its numbers mean nothing: every heading of its page says so
     results: str
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     targets: list[Literal[TABLES + FIGURES]]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,7 +142,12 @@ def _write_page(
             folders=folders,
         )
     )
-    write_text(page, text)
+    write_text(page, _marked(text) if scale.rehearsal else text)
+
+
+def _marked(page: str) -> str:
+    """The page of a rehearsal: each heading says that its numbers are no results."""
+    return re.sub(r"(<(?:h[1-6]|title|caption|figcaption)\b[^>]*>)", r"\1Rehearsal: ", page)
 
 
 def _main_strips(sheets: list[Sheet]) -> list[Strip]:
