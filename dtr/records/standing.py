@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from dtr.config.resolve import training_steps
 from dtr.config.scale import Scale
 from dtr.experiments import TIMED
-from dtr.planning.evaluations import components, evaluations_for
+from dtr.planning.evaluations import components, evaluations, evaluations_for
 from dtr.planning.places import Places
 from dtr.planning.runs import all_runs, lineage, milestones, selected_runs
 from dtr.records.lease import PREFIX
@@ -78,6 +78,7 @@ class Standing:
         self._work: dict[tuple[str, int], tuple[bool, int, float | None, dict]] = {}
         self._models: dict[tuple[str, int, int], Training] = {}
         self.cells = [cell for target in scale.targets for cell in self._cells_of(target)]
+        self.cells += self._others()
         self.trainings = self._trainings()
 
     def _cells_of(self, target: str) -> Iterator[Cell]:
@@ -96,6 +97,15 @@ class Standing:
             for backbone in TIMED:
                 found = _outcome(self.places.throughput(backbone)) or ("waiting", "")
                 yield Cell(target, backbone, 0, 0, "", *found)
+
+    def _others(self) -> Iterator[Cell]:
+        """Runs of the scale's own that no table shows, as `others`."""
+        shown = {cell[1:5] for cell in self.cells}
+        for name, _, seed, step, protocol in evaluations(self.scale):
+            if (name, seed, step, protocol.id) not in shown:
+                record = self.places.metrics(name, seed, step, protocol.id)
+                found = self._measured(record, name, seed, step, protocol)
+                yield Cell("others", name, seed, step, protocol.id, *found)
 
     def _measured(
         self, record: str, name: str, seed: int, step: int, protocol: Any

@@ -12,6 +12,7 @@ from dtr.planning.places import Places
 from dtr.records.standing import Standing, last_error
 from dtr.records.workdir import append_log, exclusive
 from dtr.support.files import write_text
+from tests.conftest import table1_of
 from tests.synthetic_results import write_metrics, write_throughput, write_training
 
 RUN, OTHER = "in256-l2-none", "in256-l2-rtr"
@@ -50,6 +51,14 @@ def test_every_cell_of_the_tables_is_told(whole):
     wanted = sum(len(evaluations_for(whole, target)) for target in whole.targets)
     analyses = [cell for cell in found if cell.target in ("figure6", "table7")]
     assert len(found) == wanted + len([cell for cell in analyses if not cell.protocol])
+
+
+def test_a_run_of_ones_own_is_told_once(grid, tmp_path):
+    own = {"id": "own", "slot": "class_conditional", "backbone": "DiT-L/2", "routing": "random"}
+    own |= {"iterations": 400_000}
+    content = table1_of(grid) | {"results": str(tmp_path / "results"), "extra_runs": [own]}
+    scale = load_scale(content, source="digits.yaml")
+    assert [cell.target for cell in Standing(scale).cells if cell.name == "own"] == ["others"]
 
 
 def test_a_measured_cell_is_done_and_a_recorded_fault_is_told(scale):
