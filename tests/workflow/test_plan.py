@@ -255,7 +255,7 @@ def test_the_command_line_is_blamed_for_its_mistake(project):
 def test_every_path_of_a_shell_command_is_quoted(root):
     """Words that are no paths stay as they are; options are quoted where they are made."""
     words = "images batch_size backbone pairs seconds slot bootstrap shard_size"
-    options = "options data decoder prompts"
+    options = "options data decoder prompts keep"
     plain = {f"params.{name}" for name in f"{words} {options}".split()}
     field = re.compile(r"\{((?:input|output|log|params)\b[^}:]*)\}")
     for file in (root / "workflow" / "rules").glob("*.smk"):

@@ -10,6 +10,7 @@ rule cache_latents:
         manifest=PLACES.latents("{dataset}", "{autoencoder}"),
     log:
         PLACES.log("latents", "{dataset}--{autoencoder}"),
+    priority: 2  # all trainings of a slot wait for it
     conda:
         ENVIRONMENT
     threads: SCALE.execution.processes
