@@ -1,19 +1,25 @@
 """From model folders to a file of images: what is written, and what does not belong together."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from dtr.assets.autoencoder import small_kl
+from dtr.assets.text_encoder import build_text_encoder
 from dtr.backbones.build import build_backbone
 from dtr.cli import main
 from dtr.config.stages import AutoencoderSettings, Protocol, RunSettings
 from dtr.planning.places import ASSET, MODEL
 from dtr.records.schema import AutoencoderRecord, ModelRecord
 from dtr.records.weights import write_weights
+from dtr.registry import settings_of
 from dtr.sampling import shards
+from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, hash_file, hash_json, write_json
+from dtr.support.settings import parse
 
 INPUTS = {"input_size": 4, "in_channels": 4, "num_classes": 10, "label_dropout": 0.1}
 LATENT = {
@@ -218,6 +224,19 @@ def test_captions_for_models_that_are_told_some_and_for_no_others(draw, tmp_path
     assert "of the dataset 'scenes'; the protocol's is 'digits'" in line(
         told, *encoder, *prompts, **named
     )
+
+
+@pytest.mark.parametrize(("seed", "rounded"), [(0, False), (0, True), (1, True)])
+def test_the_text_encoder_is_that_of_the_training_up_to_half_precision(seed, rounded, tmp_path):
+    encoder = parse(settings_of("text_encoder"), ENCODER | {"seed": seed}, source="test")
+    empty = build_text_encoder(parse(settings_of("text_encoder"), ENCODER, source="test"))
+    tokens = torch.from_numpy(empty.encode([""])[0])
+    model = SimpleNamespace(null_tokens=tokens.half().float() if rounded else tokens)
+    if seed == 0:
+        shards._check_encoder(model, encoder, tmp_path)
+        return
+    with pytest.raises(Refusal, match=f"not the one that {tmp_path} was trained with"):
+        shards._check_encoder(model, encoder, tmp_path)
 
 
 def test_experts_that_are_no_whole(draw, tmp_path):
