@@ -31,7 +31,7 @@ pytestmark = [
 
 CONF, MARK = Path("/etc/slurm/slurm.conf"), "# Of the tests of the DTR benchmark"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
-STEPS, SLICE = 300, 2  # of each training; minutes of walltime, in which none is finished
+STEPS, SLICE = 1000, 2  # of each training; minutes of walltime, in which none is finished
 RESULTS = Path("results/slurm")
 RUNS = ("ffhq64-adm-none", "ffhq64-adm-rtr", "ffhq64-adm-dtr-a4")
 LOG_EVERY = 10  # steps between two lines of a training log
@@ -192,7 +192,7 @@ def sweep(root: Path) -> dict:
     scale = yaml.safe_load((root / "workflow/config/smoke.yaml").read_text(encoding="utf-8"))
     slot = scale["slots"]["pixel_unconditional"] | {"steps": STEPS}
     own = {"scale": "slurm", "results": str(RESULTS), "targets": ["table1"]}
-    execution = scale["execution"] | {"checkpoint_seconds": 5}
+    execution = scale["execution"] | {"checkpoint_seconds": 12}
     return scale | own | {"slots": {"pixel_unconditional": slot}, "execution": execution}
 
 
@@ -252,6 +252,18 @@ def test_a_sweep_survives_what_happens_on_a_cluster(cluster, root, tmp_path):
         time.sleep(10)
         shell("scontrol", "update", f"nodename={cluster.host}", "state=resume")
         note("node resumed")
+
+        def ahead() -> tuple[str, str] | None:
+            """A training that has logged steps after its newest checkpoint."""
+            for job, run in cluster.training():
+                newest = max((step for step, _ in watch.seen[run]), default=None)
+                if newest is not None and watch.log(run)[-1]["step"] > newest:
+                    return job, run
+            return None
+
+        job, killed = wait_for("a training ahead of its checkpoint", ahead)
+        shell("scancel", "--signal=KILL", "--full", job)
+        note(f"SIGKILL of job {job}, {killed} at step {watch.log(killed)[-1]['step']}")
         status = snakemake.wait(timeout=2400)
     finally:
         if snakemake.poll() is None:
