@@ -44,13 +44,10 @@ def harass(starter, arguments: list[str], moments: random.Random, longest: float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_training_through_twenty_signals_ends_with_the_same_weights(
-    latents, tmp_path, starter, seed
-):
+def test_a_training_through_twenty_signals_ends_with_the_same_weights(latents, tmp_path, starter):
     took = undisturbed(starter, train_arguments(latents, tmp_path / "whole", 300))
     killed = train_arguments(latents, tmp_path / "killed", 300)
-    harass(starter, killed, random.Random(seed), took / 3)
+    harass(starter, killed, random.Random(0), took / 3)
     folders = [tmp_path / name / "out" for name in ("whole", "killed")]
     assert len({hash_file(folder / "ema.safetensors") for folder in folders}) == 1
     histories = [read_json(folder / "train.json")["history"] for folder in folders]
