@@ -18,6 +18,9 @@ REQUIRED = {
     "cache-latents": "data autoencoder out",
     "real-features": "data extractor out",
     "throughput": "backbone out",
+    "reference": "reference settings extractor out",
+    "bench": "",
+    "gpucheck": "",
 }
 
 
