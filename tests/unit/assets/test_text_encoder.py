@@ -1,12 +1,11 @@
 """The frozen encoder: shape, determinism, what makes two captions differ, and what it refuses."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtr.assets.text_encoder import END, WordEncoder, write_tokens
+from dtr.assets.text_encoder import END, WordEncoder
 from dtr.config.stages import WordsSettings
 from dtr.data.sources.scenes import INVERSE, NUMBERS, PALETTE, Scene, paraphrases, vocabulary
 from dtr.support.errors import Refusal
@@ -106,16 +105,3 @@ def test_all_captions_of_scenes_fit():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(Refusal, match="width = 30"):
         encoder(width=30)
-
-
-def test_written_tokens_are_the_encoded_ones(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("dtr.assets.text_encoder.BATCH", 2)
-    write_tokens(encoder(), CAPTIONS, tmp_path / "tokens.npy")
-    read = np.load(tmp_path / "tokens.npy", mmap_mode="r")
-    np.testing.assert_array_equal(read, encoder().encode(CAPTIONS))
-
-
-def test_nothing_is_written_when_a_caption_is_refused(tmp_path: Path):
-    with pytest.raises(Refusal):
-        write_tokens(encoder(), [*CAPTIONS, "nonsense"], tmp_path / "tokens.npy")
-    assert list(tmp_path.iterdir()) == []
