@@ -52,8 +52,9 @@ def test_sound_results_pass(sound, capsys):
 
 
 def test_the_reference_results_pass(root, capsys):
-    """They are records only, and all of those that the scale asks for."""
-    assert main(["verify", str(root / "results/reference/digits")]) == 0
+    """They are records only; other runs than those of Table 1 have fewer seeds."""
+    folder = str(root / "results/reference/digits")
+    assert main(["verify", folder, "--partial"]) == 0
     assert "nothing found" in capsys.readouterr().out
 
 
