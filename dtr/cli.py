@@ -24,6 +24,7 @@ from dtr.commands import (
     training,
     trying,
 )
+from dtr.commands.refused import ending
 from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
 from dtr.support.errors import Refusal, Suspended
 from dtr.support.files import unwritable_reason
@@ -69,7 +70,7 @@ def run_verb(arguments: Sequence[str]) -> int:
         parsed = _parser().parse_args(arguments)
         parsed.verb(parsed)
     except (Refusal, Suspended) as outcome:
-        print(f"dtr {parsed.name}: {outcome}", file=sys.stderr)
+        print(f"dtr {parsed.name}: {outcome}{ending(outcome)}", file=sys.stderr)
         return outcome.exit_status
     except KeyboardInterrupt:
         print(f"dtr {arguments[0]}: interrupted", file=sys.stderr)

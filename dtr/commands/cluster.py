@@ -20,8 +20,11 @@ STATE = Path(".snakemake")
 FORCE = "python -m dtr unlock --force"
 
 
-def note_snakemake() -> None:
-    """Note, until this process ends in good order, that its Snakemake works in this folder."""
+def note_snakemake() -> Path | None:
+    """Note, until this process ends in good order, that its Snakemake works in this folder.
+
+    Returns the note; None where nothing can be written.
+    """
     note = (STATE / f"at-work-{uuid.uuid4().hex}.json").absolute()
     owner = os.getpid()
 
@@ -32,8 +35,9 @@ def note_snakemake() -> None:
     try:
         write_json(note, this_process())
     except (OSError, Refusal):
-        return  # nothing can be written here: no lock either
+        return None  # no lock either
     atexit.register(remove)
+    return note
 
 
 def unlock(args: argparse.Namespace) -> None:

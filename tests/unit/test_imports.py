@@ -23,7 +23,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 LONGEST = 300  # lines of a module
 # What Snakemake reads in every job, and what it may read there: parts that a scale names.
 LIGHT = ("support", *IDEAS, "config", "planning", "data.sources", "assets.text_encoder",
-         "records.schema", "commands.cluster")  # fmt: skip
+         "records.schema", "commands.cluster", "commands.refused")  # fmt: skip
 HEAVY = {"torch", "diffusers", "torchvision", "safetensors", "pandas", "scipy", "matplotlib"}
 EXCEPT = {"dtr.diffusion", "dtr.support.philox"}  # they compute with tensors
 ROOT = Path(__file__).resolve().parents[2] / "dtr"

@@ -7,6 +7,7 @@ import sys
 from functools import cache
 
 from dtr.commands.cluster import note_snakemake
+from dtr.commands.refused import repeat_no_refusals
 from dtr.config.pretrained import is_pretrained
 from dtr.config.reading import load_scale_of_workflow
 from dtr.config.resolve import run_settings, training_steps
@@ -33,7 +34,8 @@ except Refusal as refusal:
     sys.exit(str(refusal))  # an exception would print its traceback around the one line
 
 if workflow.is_main_process:
-    note_snakemake()  # before Snakemake locks the folder, for whoever finds the lock
+    note = note_snakemake()  # before Snakemake locks the folder, for whoever finds the lock
+    repeat_no_refusals(workflow, since=note)
 
 PLACES = Places(SCALE.results)
 RUNS = runs.selected_runs(SCALE)
