@@ -162,6 +162,7 @@ def test_the_page_never_scrolls_sideways(browser, page: str, width: int) -> None
 
 def test_no_table_is_wider_than_its_box(browser, page: str) -> None:
     show(browser, page, width=1280)
+    browser.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
     widths = browser.execute_script(
         """return [...document.querySelectorAll('.paper-table .scroll, #measurements .scroll')].map(
              (box) => [box.closest('section').id, box.scrollWidth, box.clientWidth])"""

@@ -119,15 +119,18 @@ def _no_effect(one: Comparison) -> str:
 
 
 def _smaller(one: Comparison) -> str:
-    return (
-        f"If there is an effect, it is smaller than the paper's: {_change(one)}{_published(one)}."
-    )
+    if not _alone(one):
+        start = "If there is an effect, it is smaller than the paper's"
+    elif (one.effect.value < 0) == (one.claimed == "lower"):
+        start = "Smaller than the paper's, and among several claims perhaps chance"
+    else:
+        start = "If anything the opposite, and among several claims perhaps chance"
+    return f"{start}: {_change(one)}{_published(one)}."
 
 
 def _inconclusive(one: Comparison) -> str:
     found = one.analysis
-    alone = one.claimed != "equal" and (one.effect.low > 0 or one.effect.high < 0)
-    why = ", since several claims of this group are tested" if alone else ""
+    why = ", since several claims of this group are tested" if _alone(one) else ""
     text = f"Not told apart{why}: {_change(one)}. "
     text += f"{found.seeds} seeds would have shown {_size(one, found.detectable)} or more"
     asked = one.expected and one.claimed != "equal"
@@ -135,6 +138,11 @@ def _inconclusive(one: Comparison) -> str:
     if needed is not None:
         text += f"; the paper's {one.change(one.expected)} needs {needed}"
     return text + "."
+
+
+def _alone(one: Comparison) -> bool:
+    """Whether its interval excludes no change, which only the number of claims outweighs."""
+    return one.claimed != "equal" and (one.effect.low > 0 or one.effect.high < 0)
 
 
 def _size(one: Comparison, value: float) -> str:

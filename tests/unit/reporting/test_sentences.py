@@ -66,6 +66,16 @@ def test_a_smaller_effect_stands_beside_that_of_the_paper() -> None:
     )
 
 
+def test_the_side_of_a_smaller_effect_is_said_where_only_the_group_leaves_room_for_chance() -> None:
+    assert sentence(SMALLER, [compared(-0.05)]) == (
+        "Smaller than the paper's, and among several claims perhaps chance: FID is 4.9 % lower "
+        "(−8.8 to −0.8 %); the paper: −30.0 %."
+    )
+    assert sentence(SMALLER, [compared(0.05)]).startswith(
+        "If anything the opposite, and among several claims perhaps chance: FID is 5.1 % higher"
+    )
+
+
 def test_an_inconclusive_one_says_what_would_have_been_seen() -> None:
     one = compared(-0.2, error=0.15)
     text = sentence(one.verdict, [one])
