@@ -29,7 +29,7 @@ from dtr.commands.warm import VARIABLE, run_in_warm_process, run_warm
 from dtr.support.errors import Refusal, Suspended
 from dtr.support.files import unwritable_reason
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+INTERRUPTED, CLOSED = 130, 141  # exit status after Ctrl-C and SIGPIPE, as shells have it
 
 MODULES = (
     data,
@@ -69,18 +69,23 @@ def run_verb(arguments: Sequence[str]) -> int:
     try:
         parsed = _parser().parse_args(arguments)
         parsed.verb(parsed)
+        sys.stdout.flush()
+        return 0
     except (Refusal, Suspended) as outcome:
-        print(f"dtr {parsed.name}: {outcome}{ending(outcome)}", file=sys.stderr)
-        return outcome.exit_status
+        problem, status = f"{outcome}{ending(outcome)}", outcome.exit_status
     except KeyboardInterrupt:
-        print(f"dtr {arguments[0]}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        problem, status = "interrupted", INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output, such as `head`, has enough; the rest would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return CLOSED
     except OSError as error:
-        if (reason := unwritable_reason(error)) is None or error.filename is None:
+        reason = unwritable_reason(error) or error.strerror
+        if error.filename is None or reason is None:
             raise
-        print(f"dtr {parsed.name}: {error.filename}: {reason}", file=sys.stderr)
-        return Refusal.exit_status
-    return 0
+        problem, status = f"{error.filename}: {reason}", Refusal.exit_status
+    print(f"dtr {arguments[0]}: {problem}", file=sys.stderr)
+    return status
 
 
 class _Parser(argparse.ArgumentParser):

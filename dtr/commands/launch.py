@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from typing import NoReturn
 
 from dtr.commands import options
 from dtr.support.devices import use_device
@@ -20,13 +21,22 @@ def torchrun(args: argparse.Namespace) -> None:
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import determine_local_world_size, parse_args, run
+    from torch.distributed.run import determine_local_world_size, get_args_parser, run
 
     if not args.options:
-        raise Refusal("no options; example: --standalone --nproc-per-node 2 -m -- dtr train ...")
-    launched = parse_args(args.options)
+        _refuse("no options")
+    parser = get_args_parser()
+    parser.prog, parser.error = "python -m dtr torchrun", _refuse
+    launched = parser.parse_args(args.options)
+    try:
+        count = determine_local_world_size(launched.nproc_per_node)
+    except ValueError:
+        count = 0
+    if count < 1:
+        told = launched.nproc_per_node
+        raise Refusal(f"--nproc-per-node {told}: accepted: 1 or more, auto, cpu, or gpu with CUDA")
     if _device(launched.training_script_args) == "cuda":
-        use_device("cuda", determine_local_world_size(launched.nproc_per_node))
+        use_device("cuda", count)
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # what torchrun warns that it does
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", PATIENCE)
@@ -36,6 +46,11 @@ def torchrun(args: argparse.Namespace) -> None:
         raise SystemExit(_status(failed)) from None
     except SignalException as stopped:
         raise Suspended(f"stopped by {stopped.sigval.name}, with all processes") from None
+
+
+def _refuse(message: str) -> NoReturn:
+    """In one line, where torchrun would print all of its options."""
+    raise Refusal(f"{message}; example: --standalone --nproc-per-node 2 -m -- dtr train ...")
 
 
 def _device(arguments: Sequence[str]) -> str:

@@ -98,8 +98,8 @@ def cka(args: argparse.Namespace) -> None:
     """Measure the CKA between a trained DiT's representations at different timesteps."""
     from dtr.analysis.cka import measure_cka
 
-    if len(args.model or ()) != 1:
-        raise Refusal(f"--model: {len(args.model or ())} folders; one is measured")
+    if len(args.model) != 1:
+        raise Refusal(f"--model: {len(args.model)} folders; one is measured")
     use_device(args.device)
     use_threads(args.threads)
     failure = measure_cka(
@@ -183,7 +183,7 @@ def _add_sample(verbs: options.Verbs) -> None:
 
 def _add_measure(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "measure", measure)
-    options.add_model(verb)
+    options.add_model(verb, required=False)
     verb.add_argument("--slot", required=True, help="dataset slot, for the record")
     options.add_samples(verb)
     options.add_extractor(verb, required=False)

@@ -51,9 +51,19 @@ def add_path(verb: argparse.ArgumentParser, flag: str, help: str, *, required: b
     verb.add_argument(flag, type=Path, required=required, metavar="PATH", help=help)
 
 
+def _creatable(text: str) -> Path:
+    """The type of an output: a path that can be there, said before anything is computed."""
+    path = Path(text)
+    above = next(one for one in path.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: {above} is a file; accepted: a path in a folder")
+    return path
+
+
 def add_out(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Where a verb writes."""
-    add_path(verb, "--out", "what is written: a folder or a file", required=required)
+    what = "what is written: a folder or a file"
+    verb.add_argument("--out", type=_creatable, required=required, metavar="PATH", help=what)
 
 
 def add_data(verb: argparse.ArgumentParser) -> None:
@@ -140,11 +150,10 @@ def add_seed(verb: argparse.ArgumentParser, *, default: int | None) -> None:
     )
 
 
-def add_model(verb: argparse.ArgumentParser) -> None:
+def add_model(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Trained models: one, or experts that work together."""
-    verb.add_argument(
-        "--model", type=Path, nargs="+", help="folders with ema.safetensors and train.json"
-    )
+    what = "folders with ema.safetensors and train.json"
+    verb.add_argument("--model", type=Path, nargs="+", required=required, help=what)
 
 
 def add_samples(verb: argparse.ArgumentParser) -> None:

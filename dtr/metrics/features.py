@@ -110,8 +110,9 @@ def keep_features(
     cut = {name: arrays[name][:keep] for name in ("arr_0", "labels", "captions") if name in arrays}
     with replacing(samples) as temporary:
         np.savez(temporary, **(arrays | cut | {"drawn": np.array(count)}))
-    with replacing(folder / samples.name) as temporary:
-        np.savez(temporary, **(features | {"samples": np.array(hash_file(samples))}))
+        # Before the images go: a kill in between costs the features, which can be taken again.
+        with replacing(folder / samples.name) as told:
+            np.savez(told, **(features | {"samples": np.array(hash_file(temporary))}))
 
 
 def sampling_seconds(samples: Sequence[Path]) -> float:

@@ -252,8 +252,10 @@ def read_record(model: type[AnyRecord], path: str | Path) -> AnyRecord:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         problem = f"{where}: {first['msg']}" if where else first["msg"]
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         problem = f"not readable as JSON ({error})"
+    except OSError as error:
+        problem = f"not readable ({error.strerror})"
     raise Refusal(f"{path}: {' '.join(problem.removeprefix('Value error, ').split())}")
 
 

@@ -125,4 +125,7 @@ def read_npz(path: Path, *, only: str | None = None) -> dict[str, "np.ndarray"]:
         raise Refusal(f"{path}: no such file") from None
     # TypeError: a bare .npy file is no archive.
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise Refusal(f"{path}: not readable as npz ({error})") from None
+        # NumPy takes all else for a pickle, and says how to read that in spite of the danger.
+        told = isinstance(error, OSError) or zipfile.is_zipfile(path)
+        reason = error if told else "damaged, or no archive"
+        raise Refusal(f"{path}: not readable as npz ({reason})") from None

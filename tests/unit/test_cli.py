@@ -1,6 +1,7 @@
 """The command line: help of every verb, and refusals in one line without a traceback."""
 
 import argparse
+import os
 import subprocess
 import sys
 
@@ -143,6 +144,46 @@ def test_numbers_that_are_none_of_the_option(verb, option, value, capsys):
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dtr {verb}: --{option}: {value}; accepted: ")
+
+
+def test_an_output_that_nobody_reads_ends_it_quietly():
+    """As in `dtr schema | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dtr", "schema"]
+    answer = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (answer.returncode, answer.stderr) == (141, "")
+
+
+def test_a_sample_needs_a_model(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--protocol", "{}", "--shard", "0", "--shard-size", "1", "--out", "x"])
+    assert ended.value.code == 2
+    assert "the following arguments are required: --model" in capsys.readouterr().err
+
+
+def test_an_output_below_a_file_is_refused_before_anything_is_computed(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main(["throughput", "--backbone", "DiT-S/2", "--out", str(tmp_path / "file" / "x")])
+    assert f"--out: {tmp_path}/file/x: {tmp_path}/file is a file" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    settings = '{"type": "mnist", "resolution": 8, "mirror": false, "num_test": 10}'
+    command = ["prepare-data", "--dataset", "d", "--settings", settings, "--out"]
+    assert main([*command, str(tmp_path / "file")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"dtr prepare-data: {tmp_path}/file/manifest.json: Not a directory"
+
+
+def test_a_file_that_is_no_npz_is_not_called_a_pickle(tmp_path, capsys):
+    (tmp_path / "text.npz").write_text("text")
+    out = str(tmp_path / "out.npz")
+    assert main(["export-samples", "--samples", str(tmp_path / "text.npz"), "--out", out]) == 2
+    assert "text.npz: not readable as npz (damaged, or no archive)" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there(capsys, tmp_path, monkeypatch):

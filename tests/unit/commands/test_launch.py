@@ -51,6 +51,20 @@ def test_without_options_it_says_what_it_takes(capsys):
     assert capsys.readouterr().err.startswith("dtr torchrun: no options; example: --standalone")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nope"], "the following arguments are required: training_script"),
+        (["--nproc-per-node", "é", "job.py"], "--nproc-per-node é: accepted: 1 or more, auto"),
+        (["--nproc-per-node", "0", "job.py"], "--nproc-per-node 0: accepted: 1 or more, auto"),
+    ],
+)
+def test_words_that_are_none_of_torchrun_are_refused_in_one_line(words, message, capsys):
+    assert main(["torchrun", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dtr torchrun: {message}")
+
+
 def test_the_exit_status_is_that_of_the_processes(root, tmp_path):
     script = "import os, sys, time; os.environ['RANK'] == '1' and sys.exit(75); time.sleep(600)"
     job = start(tmp_path, root, script)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -257,6 +258,28 @@ def test_images_may_go_once_their_features_are_there(assets):
     (folder / "shard-0.npz").unlink()
     with pytest.raises(Refusal, match=r"keeps 5 of \d+ images, .* delete it to have them drawn"):
         sample_features(samples, extractor, folder)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_kill_while_images_go_loses_nothing(assets, monkeypatch, number):
+    """Neither before the first of the two files is in its place nor between both."""
+    root, extractor, _ = assets
+    samples, folder = root / "shard-0.npz", root / "features"
+    before = load_features([sample_features(samples, extractor, folder)])
+    calls = iter(range(1, 10))
+    replace_file = os.replace
+
+    def killed(source, target):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keep_features(samples, extractor, folder, keep=5)
+    monkeypatch.undo()
+    after = load_features([sample_features(samples, extractor, folder)])
+    np.testing.assert_array_equal(after.features, before.features)
 
 
 def test_few_images_and_diverged_ones_stay(assets):
