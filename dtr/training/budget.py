@@ -25,15 +25,17 @@ def deadline(budget_minutes: float | None) -> float:
     """When to stop by ourselves, as time.monotonic(); infinite without a budget.
 
     The budget is that of the cluster job, where there is one: it has begun with the job's first
-    process on this machine, some time before this one and perhaps with others in between. A clock
-    that is set back gives no more time than the budget.
+    process on this machine, some time before this one and perhaps with others in between. A job
+    that has outlived it has another walltime, as an allocation has in which all of the workflow
+    runs: there the budget is this process's own. A clock that is set back gives no more time than
+    the budget.
     """
     if budget_minutes is None:
         return float("inf")
     job, now = scheduler_job(), time.time()
     spent = 0.0 if job is None else max(0.0, now - min(_starts(job), default=now))
-    left = 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes) - spent
-    return time.monotonic() + left
+    whole = 60 * budget_minutes - min(MARGIN_SECONDS, 6 * budget_minutes)
+    return time.monotonic() + (whole - spent if spent < whole else whole)
 
 
 def _job_of(environment: Mapping[str, str]) -> str | None:
