@@ -72,11 +72,12 @@ def guided_output(
     """Classifier-free guidance: eps = eps_u + s (eps_c - eps_u); the variance is conditional.
 
     x: [B, C, H, W]; t: [B] or [1] int64; y: labels or captions.  channels: "all" guides every
-    channel (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W].
+    channel (the authors' code), "first3" only three of them (stock DiT).  Returns [B, 2C, H, W]
+    float32: what the halves differ by is small beside them.
     """
     both = torch.cat([y, model.null_condition(y)])
     output = model(torch.cat([x, x]), t if len(t) < len(x) else torch.cat([t, t]), both)
-    conditional, unconditional = output.chunk(2)
+    conditional, unconditional = output.float().chunk(2)
     guided = x.shape[1] if channels == "all" else 3
     base = unconditional[:, :guided]
     eps = base + guidance * (conditional[:, :guided] - base)

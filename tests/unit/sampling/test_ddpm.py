@@ -130,6 +130,20 @@ def test_guidance_formula(channels, guided):
     torch.testing.assert_close(ours, expected)
 
 
+def test_guidance_rounds_nothing_in_reduced_precision():
+    """Only the products of the network are in it."""
+
+    class Reduced(Spy):
+        def forward(self, x, t, y):
+            return super().forward(x, t, y).bfloat16()
+
+    x, t, y = torch.randn(4, *SHAPE), torch.full((4,), 5), torch.arange(4)
+    output = Reduced()(torch.cat([x, x]), t, torch.cat([y, torch.full_like(y, 10)])).float()
+    conditional, unconditional = output[:4, :4], output[4:, :4]
+    ours = guided_output(Reduced(), x, t, y, guidance=1.5, channels="all")
+    torch.testing.assert_close(ours[:, :4], unconditional + 1.5 * (conditional - unconditional))
+
+
 def test_the_clamp_bounds_the_last_image():
     class Wild(Spy):
         def forward(self, x, t, y):
