@@ -1,7 +1,8 @@
-"""Reference results: the records of a full run without images and weights, and how to use them.
+"""Reference results: the records of a full run without weights, and how to use them.
 
 A reference folder holds `scale.json`, the scale that was run, and its records in the places they
-had below the results folder, with thinner training histories.
+had below the results folder, with thinner training histories. Of the images there are only those
+that the page shows of Table 1's models.
 """
 
 import shutil
@@ -17,6 +18,7 @@ from dtr.config.scale import Scale
 from dtr.planning.evaluations import protocols
 from dtr.planning.noise import drawn_protocols
 from dtr.planning.places import CKA, METRICS, THROUGHPUT, TRAININGS
+from dtr.records.heads import HEADS, kept_heads, write_head
 from dtr.records.table import Records
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json, write_text
@@ -58,10 +60,13 @@ def collect(scale: Scale, out: Path) -> int:
     if (broken := Records(scale).broken) != {}:
         raise Refusal(f"{root / next(iter(broken))}: {next(iter(broken.values()))}")
     collected = {path.relative_to(root): _thinned(read_json(path)) for path in paths}
+    heads = {path.relative_to(root): arrays for path, arrays in kept_heads(scale)}
     _make_room(out)  # only when everything has been read
     write_text(out / SCALE, canonical_json(scale.plain()) + "\n")
     for place, record in collected.items():
         write_text(out / place, canonical_json(record) + "\n")
+    for place, arrays in heads.items():
+        write_head(out / place, arrays)
     return len(collected)
 
 
@@ -107,7 +112,8 @@ def restore(folder: Path, out: Path) -> Scale:
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise Refusal(f"{folder}: is where its report is built; name another folder")
     _make_room(out, built=True)
-    for path in (folder / SCALE, *records_below(folder)):  # and nothing else that lies there
+    kept = (folder / SCALE, *records_below(folder), *folder.glob(HEADS))
+    for path in kept:  # and nothing else that lies there
         target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -123,7 +129,7 @@ def _make_room(out: Path, *, built: bool = False) -> None:
         return
     if not _is_marked(out):
         raise Refusal(f"{out}: holds something else than reference results; name another folder")
-    own = {path for pattern in (SCALE, *RECORDS) for path in out.glob(pattern)}
+    own = {path for pattern in (SCALE, *RECORDS, HEADS) for path in out.glob(pattern)}
     own.update(path for pattern in (BUILT if built else ()) for path in out.glob(pattern))
     found = sorted(path for path in out.rglob("*") if not path.is_dir() or path.is_symlink())
     for path in found:

@@ -13,8 +13,9 @@ from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
 from dtr.planning.places import TRAININGS, Places
 from dtr.planning.runs import all_runs
+from dtr.records.heads import choose, head_of_samples
 from dtr.records.schema import ModelRecord, read_record
-from dtr.reporting.figures.sheets import choose, head_of_samples, strip_of, write_picture
+from dtr.reporting.figures.sheets import strip_of, write_picture
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, replacing, write_json, write_text
 from dtr.trying.check import first_masks, weights_over_time

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from dtr.experiments import SLOTS, Run
 from dtr.planning.evaluations import Evaluation, components, final_evaluations, untrained_controls
 from dtr.planning.places import Places
 from dtr.planning.runs import all_runs
+from dtr.records.heads import COLUMNS, ROWS, choose, head_of_samples
 from dtr.records.table import Records
 from dtr.reporting.figures.style import ROUTING_NAMES, WEIGHTING_NAMES
 from dtr.support.errors import Refusal
 from dtr.support.files import replacing
 
-COLUMNS, ROWS = 10, 2
-LOOKED_AT = 200  # images at the head of a shard from which a sheet chooses
 LARGEST = 64  # pixels; larger images are shrunk and stored as JPEG
 
 
@@ -45,20 +43,6 @@ class Sheet:
     heading: str
     strips: list[Strip] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-
-
-def head_of_array(archive: Path, name: str, count: int) -> np.ndarray | None:
-    """The first `count` items of an array in an .npz, read without the rest; None if unreadable."""
-    try:
-        with zipfile.ZipFile(archive) as files, files.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
-            shape, _, dtype = read_header(stream)
-            shape = (min(count, shape[0]), *shape[1:])
-            data = stream.read(int(np.prod(shape)) * dtype.itemsize)
-            return np.frombuffer(data, dtype).reshape(shape)
-    except (OSError, ValueError, KeyError, AttributeError, IndexError, zipfile.BadZipFile):
-        return None
 
 
 def build_sheets(records: Records, folder: Path) -> list[Sheet]:
@@ -107,16 +91,6 @@ def _shown_models(scale: Scale, slot: str) -> list[tuple[Evaluation, str]]:
     return models
 
 
-def head_of_samples(folder: Path) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Images at the head of the first shard, None if unreadable, and what the model was told."""
-    shard = folder / "shard-0.npz"
-    images = head_of_array(shard, "arr_0", LOOKED_AT)
-    if images is None or images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-        return None, {}
-    told = {name: head_of_array(shard, name, LOOKED_AT) for name in ("labels", "captions")}
-    return images, {name: array for name, array in told.items() if array is not None}
-
-
 def _title(runs: list[Run]) -> str:
     """What distinguishes a run, or several experts that were sampled as one model."""
     run, experts = runs[0], len(runs)
@@ -129,16 +103,6 @@ def _title(runs: list[Run]) -> str:
         parts.append(WEIGHTING_NAMES.get(run.weighting.type, run.weighting.type))
     parts += ["continued"] if run.extends is not None else []
     return ", ".join(parts)
-
-
-def choose(labels: np.ndarray | None, available: int) -> np.ndarray:
-    """Image indices of a sheet: two of each class where there are ten, else the first ones."""
-    count = min(COLUMNS * ROWS, available)
-    if labels is not None and len(set(labels.tolist())) == COLUMNS:
-        found = [np.flatnonzero(labels == label) for label in sorted(set(labels.tolist()))]
-        if min(map(len, found)) >= ROWS:
-            return np.array([places[row] for row in range(ROWS) for places in found])
-    return np.arange(count)
 
 
 def strip_of(images: np.ndarray, title: str, run: str, alt: str) -> Strip:

@@ -9,6 +9,7 @@ from dtr.cli import main
 from dtr.config.checks import load_scale
 from dtr.records.reference import HISTORY_POINTS, collect, compare, reference_scale, restore
 from dtr.records.table import Records
+from dtr.reporting.figures.sheets import build_sheets
 from dtr.reporting.html import build_report
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json
@@ -33,13 +34,24 @@ def test_a_reference_has_the_records_and_nothing_large(results, tmp_path):
     folder = tmp_path / "reference"
     count = collect(results, folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".json"}
-    assert len(files) == count + 1
+    assert {path.name for path in files if path.suffix != ".json"} == {"head.npz"}
+    assert len([path for path in files if path.suffix == ".json"]) == count + 1
     assert max(path.stat().st_size for path in files) < 20_000
     copied = Records(reference_scale(folder))
     assert copied.broken == {}
     columns = ["run", "seed", "step", "metric", "value"]
     assert copied.frame[columns].equals(Records(results).frame[columns])
+
+
+def test_its_page_shows_the_same_samples(results, tmp_path):
+    collect(results, tmp_path / "reference")
+    restored = restore(tmp_path / "reference", tmp_path / "out")
+    here, there = (build_sheets(Records(one), tmp_path) for one in (results, restored))
+    assert [sheet.labels for sheet in there] == [sheet.labels for sheet in here]
+    assert [[strip.uri for strip in sheet.strips] for sheet in there] == [
+        [strip.uri for strip in sheet.strips] for sheet in here
+    ]
+    assert len(there) == 2  # slots with samples
 
 
 def test_thinned_histories_keep_their_end(results, tmp_path):

@@ -17,7 +17,7 @@ from dtr.planning.evaluations import evaluations_for
 from dtr.planning.places import Places
 from dtr.records.table import Records
 from dtr.reporting import html
-from dtr.reporting.figures.sheets import build_sheets, head_of_array
+from dtr.reporting.figures.sheets import build_sheets
 from dtr.support.errors import Refusal
 from dtr.support.files import canonical_json, read_json, write_text
 from tests.synthetic_results import (
@@ -253,16 +253,6 @@ def test_sheets_show_the_same_indices_two_of_each_class(scale: Scale, tmp_path: 
     )
     assert first.shape == (2 * 33 - 1, 10 * 33 - 1, 3)
     assert np.array_equal(first == 250, second == 100)  # the same discs in other shades
-
-
-def test_the_head_of_an_archive_is_read_without_the_rest(tmp_path: Path) -> None:
-    array = np.arange(24, dtype=np.int64).reshape(6, 4)
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "a.npz", arr_0=array)
-        assert np.array_equal(head_of_array(tmp_path / "a.npz", "arr_0", 2), array[:2])
-        assert np.array_equal(head_of_array(tmp_path / "a.npz", "arr_0", 99), array)
-    assert head_of_array(tmp_path / "a.npz", "labels", 2) is None
-    assert head_of_array(tmp_path / "none.npz", "arr_0", 2) is None
 
 
 def test_deviations_tell_what_was_recorded(whole: Scale) -> None:
