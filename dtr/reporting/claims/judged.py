@@ -33,6 +33,7 @@ from dtr.reporting.claims.evidence import Evaluator
 from dtr.reporting.claims.quality import Alike, Better, LargerGain, OnAverage
 from dtr.reporting.claims.selection import BestOf
 from dtr.reporting.claims.sentences import sentence
+from dtr.reporting.claims.sides import name_sides
 from dtr.reporting.claims.verdicts import (
     NOT_RUN,
     ONE_SEED,
@@ -167,6 +168,7 @@ def build_claims(scale: Scale, records: Records) -> list[ClaimResult]:
     for claim in load_claims():
         evaluator.selections = max(1, selections[claim.group])
         carried_out = [one for part in claim.parts for one in part.carry_out(evaluator)]
+        name_sides(carried_out)
         unfair = scale.untestable.get(claim.id, "")
         results.append(ClaimResult(scale.scale, claim, carried_out, unfair))
     for _, own in grouped(results):

@@ -76,7 +76,7 @@ def _change(one: Comparison) -> str:
     bounds = ""
     if one.effect.bounded:
         bounds = f" ({one.change(one.effect.low, bare=True)} to {one.change(one.effect.high)})"
-    return f"{name} is {abs(value):.1f} % {direction}{bounds}"
+    return f"{name} is {abs(value):.1f} % {direction}{bounds} {one.sides}".rstrip()
 
 
 def _published(one: Comparison) -> str:

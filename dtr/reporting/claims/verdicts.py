@@ -151,6 +151,7 @@ class Comparison:
     threshold: float = 0.0
     seeds: tuple[int, ...] = ()
     chosen: tuple[str, ...] = ()  # of a selection: the runs that may be the best
+    sides: str = ""  # both in words, where the title of the claim does not say which they are
     protocol_id: str = ""
     paper: tuple[float, float] | None = None
     expected: float | None = None
