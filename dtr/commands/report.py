@@ -37,7 +37,7 @@ def page(args: argparse.Namespace) -> None:
 
 
 def collect(args: argparse.Namespace) -> None:
-    """Copy the records of a scale, without images and weights, as reference results."""
+    """Copy the records of a scale, and the few images of its page, as reference results."""
     from dtr.records.reference import collect
 
     print(f"{collect(scale_of(args), args.out)} records in {args.out}")
