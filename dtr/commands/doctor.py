@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dtr.commands import options
 from dtr.commands.plan import SCALE, size_text
+from dtr.commands.scale import read_scale
 from dtr.support.errors import Refusal
 
 if TYPE_CHECKING:
@@ -23,13 +24,8 @@ OK, WARNING, MISSING = "ok", "warning", "missing"
 SHARED = Path("/dev/shm")
 SHARED_NEEDED = 1 << 30  # bytes, for processes of one training that hand tensors to each other
 MEMORY_NEEDED = 12 << 30  # bytes, for DiT-L/2 with its optimiser in float32, and what feeds it
-FIELDS = (
-    "path",
-    "images",
-    "captions",
-    "test_images",
-    "test_captions",
-)  # where a source's files lie
+# Settings of a source that say where its files lie.
+FIELDS = ("path", "images", "captions", "test_images", "test_captions")
 
 
 class Finding(NamedTuple):
@@ -43,10 +39,7 @@ class Finding(NamedTuple):
 
 def doctor(args: argparse.Namespace) -> None:
     """Say what this machine lacks for a scale, and what mends it; starts nothing."""
-    from dtr.config.reading import load_scale_of_workflow, read_mapping
-
-    content = read_mapping(args.configfile)
-    scale = load_scale_of_workflow(content, files=[args.configfile], entries=args.config)
+    scale = read_scale(args.configfile, args.config)
     findings = [finding for look in LOOKS for finding in look(scale)]
     width = max(len(finding.about) for finding in findings)
     for finding in findings:

@@ -82,19 +82,31 @@ def add_real(verb: argparse.ArgumentParser) -> None:
 
 
 def add_scale(verb: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """A scale by its file; `add_settings` takes its content."""
-    add_path(verb, "--scale", "a YAML file of workflow/config", required=required)
+    """A scale by its files; `add_settings` takes its content."""
+    help = "YAML files of workflow/config, each laid over the one before"
+    verb.add_argument("--scale", type=Path, nargs="+", required=required, metavar="PATH", help=help)
 
 
-def add_configfile(verb: argparse.ArgumentParser, *, default: Path) -> None:
-    """A scale as Snakemake is told it: its file, and single values in place of its own."""
+def add_configfile(
+    verb: argparse.ArgumentParser, *, default: Path | None = None, help: str | None = None
+) -> None:
+    """A scale as Snakemake is told it: files laid over each other, and single values.
+
+    Without `default` the verb does without it; then `help` says what it is for.
+    """
     verb.add_argument(
         "--configfile",
         type=Path,
-        default=default,
+        nargs="+",
+        default=default and [default],
         metavar="PATH",
-        help=f"a scale; default: {default}",
+        help=help or f"a scale; default: {default}",
     )
+    add_changes(verb)
+
+
+def add_changes(verb: argparse.ArgumentParser) -> None:
+    """Single values of a scale."""
     verb.add_argument(
         "--config",
         nargs="+",

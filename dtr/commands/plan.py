@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from dtr.commands import options
+from dtr.commands.scale import read_scale
 
 if TYPE_CHECKING:
     from dtr.analysis.forecast import Amount, Forecast, Part
@@ -25,11 +26,8 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 def plan(args: argparse.Namespace) -> None:
     """Say what a scale would cost: jobs, FLOP, hours, disk; starts nothing, writes nothing."""
     from dtr.analysis.forecast import forecast
-    from dtr.config.reading import load_scale_of_workflow, read_mapping
 
-    content = read_mapping(args.configfile)
-    scale = load_scale_of_workflow(content, files=[args.configfile], entries=args.config)
-    found = forecast(scale, args.targets, tflops=args.tflops)
+    found = forecast(read_scale(args.configfile, args.config), args.targets, tflops=args.tflops)
     print(json.dumps(found.plain(), indent=2) if args.json else as_text(found))
 
 

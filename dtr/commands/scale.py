@@ -34,11 +34,11 @@ def scale_of(args: argparse.Namespace) -> "Scale":
     return parse_scale(args.settings, source="--settings")
 
 
-def read_scale(path: Path, changes: Sequence[str] = ()) -> "Scale":
-    """The content of a scale file, checked; `changes` as after Snakemake's --config."""
-    from dtr.config.reading import load_scale_of_workflow, read_mapping
+def read_scale(paths: Sequence[Path], changes: Sequence[str] = ()) -> "Scale":
+    """The scale in files laid over each other, checked; `changes` as after Snakemake's --config."""
+    from dtr.config.reading import load_scale_of_workflow, read_overlaid
 
-    return load_scale_of_workflow(read_mapping(path), files=[path], entries=changes)
+    return load_scale_of_workflow(read_overlaid(paths), files=paths, entries=changes)
 
 
 def scale_to_look_at(args: argparse.Namespace) -> "Scale | None":
@@ -47,7 +47,7 @@ def scale_to_look_at(args: argparse.Namespace) -> "Scale | None":
     Nothing is written to its results, so that they may be read-only.
     """
     from dtr.config.checks import parse_scale
-    from dtr.config.reading import merged, read_command_line, read_mapping
+    from dtr.config.reading import merged, read_command_line, read_overlaid
 
     if args.configfile is not None and args.settings is not None:
         raise Refusal("--configfile, --settings: one of them, and one only, names the scale")
@@ -55,32 +55,20 @@ def scale_to_look_at(args: argparse.Namespace) -> "Scale | None":
         return scale_of(args)
     if args.configfile is None:
         return None
-    content = merged(read_mapping(args.configfile), read_command_line(args.config))
-    return parse_scale(content, source=str(args.configfile))
+    content = merged(read_overlaid(args.configfile), read_command_line(args.config))
+    return parse_scale(content, source=" + ".join(map(str, args.configfile)))
 
 
 def add_scale_to_look_at(verb: argparse.ArgumentParser, told: str) -> None:
     """The options that `scale_to_look_at` reads."""
-    options.add_path(verb, "--configfile", told, required=False)
+    options.add_configfile(verb, help=told)
     options.add_settings(verb, required=False)
-    add_changes(verb)
-
-
-def add_changes(verb: argparse.ArgumentParser) -> None:
-    """Single values of a scale."""
-    verb.add_argument(
-        "--config",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="values in place of the file's, as after Snakemake's --config",
-    )
 
 
 def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
     verb = options.add_verb(verbs, "settings", settings)
     options.add_scale(verb)
-    add_changes(verb)
+    options.add_changes(verb)
 
     options.add_verb(verbs, "schema", schema)

@@ -53,7 +53,7 @@ def _told(args: argparse.Namespace) -> dict[str, Any]:
     from dtr.support.disk import disk_use
 
     if args.configfile is None and args.settings is None:
-        args.configfile = SCALE
+        args.configfile = [SCALE]
     scale = scale_to_look_at(args)
     standing = Standing(scale)
     seconds, unknown = standing.remaining_seconds
@@ -179,7 +179,7 @@ def clean(args: argparse.Namespace) -> None:
     from dtr.training.leftover import leftovers, remove
 
     if args.configfile is None and args.settings is None:
-        args.configfile = SCALE
+        args.configfile = [SCALE]
     scale = scale_to_look_at(args)
     found = leftovers(scale)
     for one in found:

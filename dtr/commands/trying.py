@@ -50,7 +50,7 @@ def _tried(args: argparse.Namespace) -> Path:
     if not Path("Snakefile").is_file():
         raise Refusal(f"Snakefile: not in {Path.cwd()}; run this in the folder of the repository")
     asked = Asked(args.method, args.family, args.constants, args.slots, args.seeds)
-    scale = scale_of_try(read_scale(args.configfile), asked)
+    scale = scale_of_try(read_scale([args.configfile]), asked)
     out = Path(scale.results) / "try" / name_of(asked) if args.out is None else args.out
     check_folder(out, Path(scale.results))
     check_method(scale, asked)

@@ -72,6 +72,14 @@ def merged(value: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return result
 
 
+def read_overlaid(paths: Iterable[str | Path]) -> dict[str, Any]:
+    """The mappings in files, each laid over the ones before it."""
+    content: dict[str, Any] = {}
+    for path in paths:
+        content = merged(content, read_mapping(path))
+    return content
+
+
 def load_scale_file(path: str | Path) -> Scale:
     """The checked content of one scale file."""
     return load_scale(read_mapping(path), source=str(path))
@@ -85,9 +93,7 @@ def load_scale_of_workflow(
     config: what Snakemake made of both.  files: its config files, read again because Snakemake
     lets the last of two equal keys win.  entries: the arguments of `--config`.
     """
-    in_files: dict[str, Any] = {}
-    for file in files:
-        in_files = merged(in_files, read_mapping(file))
+    in_files = read_overlaid(files)
     names = " + ".join(map(str, files))
     given = read_command_line(entries)
     if not given:

@@ -23,6 +23,8 @@ from dtr.support.errors import Refusal
 class LatentDataset(TrainingData):
     """Memory-mapped moments of the training images, what a model is told of them, the manifest."""
 
+    noisy: ClassVar[bool] = True
+
     moments: Shards  # [n, mirrors, 2, C, h, w]: mean and log-variance
 
     @classmethod
@@ -53,8 +55,6 @@ class LatentDataset(TrainingData):
     def shape(self) -> tuple[int, int, int]:
         """Of one latent: (channels, height, width)."""
         return tuple(self.manifest["shape"])
-
-    noisy: ClassVar[bool] = True
 
     def sample(
         self, rows: np.ndarray, draws: np.random.Generator, part: slice = EVERY

@@ -28,6 +28,8 @@ class TrainingData:
     int64, where the captions of each image begin (None without captions).
     """
 
+    noisy: ClassVar[bool] = False  # whether `learned` takes noise
+
     manifest: dict[str, Any]
     labels: np.ndarray
     tokens: np.ndarray | Shards | None = None
@@ -52,8 +54,6 @@ class TrainingData:
     ) -> np.ndarray:
         """What `learned` makes the same of on a device, as small as it can be moved there."""
         return self.sample(rows, draws, part)
-
-    noisy: ClassVar[bool] = False  # whether `learned` takes noise
 
     def learned(self, stored: "Tensor", noise: "Tensor | None") -> "Tensor":
         """What the model learns of `stored` rows: [b, *shape] float32; noise: as large, or None."""

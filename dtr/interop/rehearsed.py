@@ -21,9 +21,13 @@ from dtr.support.files import replacing, write_json
 CLASSES = ("n01440764", "n01443537", "n01484850")  # of ImageNet, by their wnid
 IMAGES, VALIDATION = 24, 12  # of each dataset for training; of COCO for prompts
 CAPTIONS = 5  # of each image
-STATISTICS = {"VIRTUAL_imagenet256_labeled.npz": (256, 192, 0),
-              "VIRTUAL_imagenet64_labeled.npz": (64, 192, 0),
-              "fid_stats_mscoco256_val.npz": (0, 192, 0)}  # fmt: skip
+# Side of the images in a published reference, if it has any, by its name.
+REFERENCES = {
+    "VIRTUAL_imagenet256_labeled.npz": 256,
+    "VIRTUAL_imagenet64_labeled.npz": 64,
+    "fid_stats_mscoco256_val.npz": None,
+}
+FEATURES = 192  # of an image in them
 WORDS = ("red", "bus", "dog", "street", "two", "people", "left", "beside", "table", "sky")
 DONE = "made.json"
 
@@ -40,8 +44,8 @@ def make_material(folder: Path) -> bool:
     _autoencoder(folder / "sd-vae-ft-ema")
     _clip(folder / "clip-vit-large-patch14")
     _inception(folder / "inception")
-    for name, (side, width, spatial) in STATISTICS.items():
-        _reference(folder / "references" / name, side, width, spatial, draws)
+    for name, side in REFERENCES.items():
+        _reference(folder / "references" / name, side, draws)
     write_json(folder / DONE, {"images": IMAGES, "validation": VALIDATION})
     return True
 
@@ -163,12 +167,10 @@ def _inception(folder: Path) -> None:
         torch.save(Untrained("rehearsal", ["2048"], empty).state_dict(), temporary)
 
 
-def _reference(path: Path, side: int, width: int, spatial: int, draws: np.random.Generator) -> None:
+def _reference(path: Path, side: int | None, draws: np.random.Generator) -> None:
     """Statistics and, for ADM's evaluator, labelled images, as in the published files."""
-    arrays = {"mu": draws.normal(size=width), "sigma": np.eye(width)}
-    if spatial:
-        arrays |= {"mu_s": draws.normal(size=spatial), "sigma_s": np.eye(spatial)}
-    if side:
+    arrays = {"mu": draws.normal(size=FEATURES), "sigma": np.eye(FEATURES)}
+    if side is not None:
         pictures = [np.asarray(_picture(draws, side=side)) for _ in range(VALIDATION)]
         labels = draws.integers(len(CLASSES), size=VALIDATION)
         arrays |= {"arr_0": np.stack(pictures), "arr_1": labels}

@@ -19,7 +19,7 @@ from dtr.experiments import TIMED
 from dtr.planning.evaluations import components, evaluations, evaluations_for
 from dtr.planning.places import Places
 from dtr.planning.runs import all_runs, lineage, milestones, selected_runs
-from dtr.records.lease import PREFIX
+from dtr.records.lease import holder
 from dtr.records.workdir import LOCK, LOG, in_use
 
 State = Literal["done", "running", "trained", "waiting", "diverged", "failed"]
@@ -165,7 +165,7 @@ class Standing:
                 entry = last_entry(folder / LOG)
                 held = (folder / LOCK).exists() and in_use(folder)
                 if held or (entry.get("step", 0) >= found[1] and not found[0]):
-                    who = _holder(folder) if held else {}
+                    who = (held and holder(folder, locked=False)) or {}
                     found = (held, entry.get("step", 0), entry.get("rate"), who)
             self._work[owner, seed] = found
         return self._work[owner, seed]
@@ -222,15 +222,6 @@ def _outcome(record: str) -> tuple[State, str] | None:
     reason = REASON.search(text)
     said = _unquoted(reason[1]) if reason else ""
     return ("diverged" if found[1] == "diverged" else "failed"), said
-
-
-def _holder(folder: Path) -> dict[str, Any]:
-    """Host, process and cluster job that the newest lease of a folder names; empty without one."""
-    leases = sorted(folder.glob(f"{PREFIX}*"), key=lambda path: (len(path.name), path.name))
-    try:
-        return dict(json.loads(leases[-1].read_text(encoding="utf-8")))
-    except (IndexError, OSError, ValueError, TypeError):
-        return {}
 
 
 def _unquoted(text: str) -> str:

@@ -35,6 +35,21 @@ def test_it_prints_a_row_per_target(file, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
+def test_files_are_laid_over_each_other(file, tmp_path, capsys):
+    """As Snakemake does, which the rehearsal needs."""
+    over = tmp_path / "over.yaml"
+    over.write_text("scale: over\nseeds: [0, 1]\n", encoding="utf-8")
+    for command in (["plan", "--json"], ["status", "--json"]):
+        assert main([*command, "--configfile", str(file), str(over)]) == 0
+        assert json.loads(capsys.readouterr().out)["scale"] == "over"
+    assert main(["settings", "--scale", str(file), str(over)]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"] == [0, 1]
+    over.write_text("seeds: [0, 0]\n", encoding="utf-8")
+    for verb in ("plan", "status", "doctor"):
+        assert main([verb, "--configfile", str(file), str(over)]) == 2
+        assert f"{file} + {over}: seeds = [0, 0]" in capsys.readouterr().err
+
+
 def test_the_same_for_machines(file, capsys):
     assert main(asked(file, "--json", "--tflops", "2", "--config", "seeds=[0, 1]")) == 0
     found = json.loads(capsys.readouterr().out)
