@@ -40,17 +40,18 @@ def support(effect: Effect, *, sign: int, margin: float, expected: float | None)
     return Support(claimed, against, equivalent, smaller)
 
 
-def all_of(parts: Sequence[Support]) -> Support:
-    """Of a claim that needs all of its comparisons.
+def all_of(parts: Sequence[Support | None]) -> Support:
+    """Of a claim that needs all of its comparisons; None: of one that supports nothing yet.
 
     That all hold is the intersection of its parts, whose largest p-value needs no correction;
     that one is contradicted is their union, which does (Bonferroni, the first step of Holm's).
     """
+    known = [part or Support(1.0, 1.0, 1.0, 1.0) for part in parts]
     return Support(
-        claimed=max(part.claimed for part in parts),
-        against=min(1.0, len(parts) * min(part.against for part in parts)),
-        equivalent=max(part.equivalent for part in parts),
-        smaller=max(part.smaller for part in parts),
+        claimed=max(part.claimed for part in known),
+        against=min(1.0, len(known) * min(part.against for part in known)),
+        equivalent=max(part.equivalent for part in known),
+        smaller=max(part.smaller for part in known),
     )
 
 

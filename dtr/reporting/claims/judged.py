@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import groupby
@@ -172,24 +172,29 @@ def build_claims(scale: Scale, records: Records) -> list[ClaimResult]:
         unfair = scale.untestable.get(claim.id, "")
         results.append(ClaimResult(scale.scale, claim, carried_out, unfair))
     for _, own in grouped(results):
-        _conclude(own)
+        conclude(own)
     return results
 
 
-def _conclude(family: list[ClaimResult]) -> None:
+def conclude(family: list[ClaimResult]) -> None:
     """Fill in the verdicts of a group of claims, whose errors are held down together."""
     tested = []
     for result in family:
         parts = [comparison.support for comparison in result.comparisons]
-        if result.unfair:
-            result.verdict = UNTESTABLE
-        elif all(part is not None for part in parts):
-            tested.append((result, all_of(parts)))
-        else:
-            result.verdict = combine(one.verdict for one in result.comparisons)
-    adjusted = family_adjusted([support for _, support in tested])
-    for (result, _), support in zip(tested, adjusted, strict=True):
-        result.verdict = decide(support)
+        result.verdict = UNTESTABLE if result.unfair else combine(_alone(result.comparisons))
+        if not result.unfair and result.verdict != NOT_RUN and any(parts):
+            tested.append((result, parts))
+    adjusted = family_adjusted([all_of(parts) for _, parts in tested])
+    for (result, parts), support in zip(tested, adjusted, strict=True):
+        if None not in parts or decide(support) == CONTRADICTED:
+            result.verdict = decide(support)
+
+
+def _alone(comparisons: list[Comparison]) -> Iterator[str]:
+    """The verdict of each comparison, where one that has p-values does not contradict by itself."""
+    for one in comparisons:
+        undecided = one.support is not None and one.verdict == CONTRADICTED
+        yield INCONCLUSIVE if undecided else one.verdict
 
 
 def claims_summary(results: list[ClaimResult]) -> ClaimsSummary:
