@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,16 +52,30 @@ def leased(folder: Path, job: str | None, *, locked: bool) -> Iterator[None]:
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     text = json.dumps(this_process() | {"job": job, "time": now})
     path = _take(folder, text, locked)
+    try:
+        with regularly(INTERVAL, lambda: _beat(path, text)):
+            yield
+    finally:
+        if _read(path) == text:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def regularly(seconds: float, action: Callable[[], bool]) -> Iterator[None]:
+    """Do something every so many seconds beside the block, for as long as it returns True."""
     over = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, text, over), daemon=True)
+
+    def repeat() -> None:
+        while not over.wait(seconds) and action():
+            pass
+
+    heart = threading.Thread(target=repeat, daemon=True)
     heart.start()
     try:
         yield
     finally:
         over.set()
         heart.join()
-        if _read(path) == text:
-            path.unlink(missing_ok=True)
 
 
 def holder(folder: Path, *, locked: bool) -> dict[str, Any] | None:
@@ -172,20 +186,20 @@ def _create(path: Path, text: str) -> bool:
     return True
 
 
-def _beat(path: Path, text: str, over: threading.Event) -> None:
-    while not over.wait(INTERVAL):
-        try:
-            held = path.read_text(encoding="utf-8") == text
-            if held:
-                os.utime(path)
-        except FileNotFoundError:
-            held = False
-        except OSError:
-            continue  # a file server that does not answer now may do so at the next beat
-        if not held:
-            print(f"{path}: taken over by another process; stopping", file=sys.stderr)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+def _beat(path: Path, text: str) -> bool:
+    """Renew the time of the lease; False, and stop this process, if it is another's now."""
+    try:
+        held = path.read_text(encoding="utf-8") == text
+        if held:
+            os.utime(path)
+    except FileNotFoundError:
+        held = False
+    except OSError:
+        return True  # a file server that does not answer now may do so at the next beat
+    if not held:
+        print(f"{path}: taken over by another process; stopping", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return held
 
 
 def _leases(folder: Path) -> list[_Lease]:

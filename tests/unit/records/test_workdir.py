@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -179,23 +178,15 @@ def own_locks(request, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lock)
 
 
-@contextmanager
 def beating(path, *, at: float | None = None):
     """The heart of another host's process, whose clock says `at` and goes on from there."""
-    over = threading.Event()
+    offset = 0.0 if at is None else at - time.time()
 
-    def beat() -> None:
-        offset = 0.0 if at is None else at - time.time()
-        while not over.wait(0.05):
-            os.utime(path, (time.time() + offset,) * 2)
+    def beat() -> bool:
+        os.utime(path, (time.time() + offset,) * 2)
+        return True
 
-    heart = threading.Thread(target=beat)
-    heart.start()
-    try:
-        yield
-    finally:
-        over.set()
-        heart.join()
+    return lease.regularly(0.05, beat)
 
 
 ELSEWHERE = [{"host": "elsewhere"}, {"namespace": "pid:[1]", "boot": "another"}]
