@@ -127,9 +127,13 @@ def write_metrics(
     return _write(path, MetricsRecord(**record))
 
 
-def write_control(scale: Scale, slot: str, **values: float) -> Path:
-    """The record of real against real images."""
+def write_control(
+    scale: Scale, slot: str, *, metrics: list[dict[str, Any]] | None = None, **values: float
+) -> Path:
+    """The record of real against real images; `metrics` are all of them, instead of `values`."""
     record = metrics_record(scale, "real", slot, None, None, **values)
+    if metrics is not None:
+        record["metrics"] = metrics
     path = Places(scale.results).real_metrics(slot, protocol(scale, slot).id)
     return _write(path, MetricsRecord(**record))
 

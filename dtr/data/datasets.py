@@ -158,7 +158,6 @@ def _complete(who: str, index: pd.DataFrame, sha256: list[str]) -> None:
 def _manifest(name: str, settings: SourceSettings, index: pd.DataFrame) -> dict[str, Any]:
     """What a dataset is, with the hash of its content, which other results refer to."""
     labels = index["label"].to_numpy(dtype=np.int64)
-    told = [index[column].tolist() for column in ("label", "captions") if column in index]
     return {
         "dataset": name,
         "count": len(index),
@@ -169,8 +168,16 @@ def _manifest(name: str, settings: SourceSettings, index: pd.DataFrame) -> dict[
         "split_counts": index["split"].value_counts().to_dict(),
         "duplicates": int(index["sha256"].duplicated().sum()),
         "settings": settings.plain(),
-        "content_hash": hash_json([index["sha256"].tolist(), told, index["split"].tolist()]),
+        "content_hash": content_hash(index),
     }
+
+
+def content_hash(index: pd.DataFrame) -> str:
+    """Hash of what a dataset is: its images by their hashes, labels, captions if any, and split."""
+    told = [index["label"].tolist()]
+    if "captions" in index:
+        told.append([list(own) for own in index["captions"]])  # a file gives each as an array
+    return hash_json([index["sha256"].tolist(), told, index["split"].tolist()])
 
 
 def _check_source(

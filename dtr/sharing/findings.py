@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ LARGE = (
     "real",
     "references",
 )  # folders that may lie on another file system
+SPARE = 1 << 20  # bytes that an archive may unpack to beyond twice its size
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,16 @@ def is_plain(name: str) -> bool:
     return bool(parts) and not (
         name.startswith("/") or "\\" in name or ":" in parts[0] or ".." in parts or "\0" in name
     )
+
+
+def swells(path: Path) -> bool:
+    """Whether an .npz claims to hold far more than its size: written arrays are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return False  # said when it is read
+    return size > 2 * path.stat().st_size + SPARE
 
 
 def strange_files(root: Path) -> Iterator[Finding]:

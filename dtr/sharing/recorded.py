@@ -149,3 +149,6 @@ def _cka(results: Results) -> Iterator[Finding]:
         elif training.weights_sha256 != record.weights_sha256:
             expected = f"{short(training.weights_sha256)}, those of its training record"
             yield Finding("stale", path, f"weights {short(record.weights_sha256)}", expected)
+        elif training.dataset_hash not in (None, record.dataset_hash):
+            expected = f"{short(training.dataset_hash)}, those of its training record"
+            yield Finding("stale", path, f"data {short(record.dataset_hash)}", expected)

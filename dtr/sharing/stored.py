@@ -1,6 +1,5 @@
 """Checks of the large files: each against the hash that a record or manifest has of it."""
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from dtr.planning.jobs import training_data
 from dtr.planning.places import ASSET, MODEL, PLACE
 from dtr.planning.runs import all_runs
 from dtr.records.schema import AutoencoderRecord, ExtractorRecord, TextEncoderRecord, read_record
-from dtr.sharing.findings import Finding, Results, is_plain, short
+from dtr.sharing.findings import Finding, Results, is_plain, short, swells
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, read_json, read_npz
-
-SPARE = 1 << 20  # bytes that an archive may unpack to beyond twice its size
 
 
 def check_files(results: Results) -> Iterator[Finding]:
@@ -134,7 +131,7 @@ def _shard(results: Results, path: Path) -> Iterator[Finding]:
     """A file of samples, and the features that say of which file they are."""
     name = results.name(path)
     results.seen("files of samples")
-    if _swells(path):
+    if swells(path):
         yield Finding("unsafe", name, "an archive that unpacks to far more", "arrays as written")
         return
     try:
@@ -157,6 +154,10 @@ def _shard(results: Results, path: Path) -> Iterator[Finding]:
             yield Finding("missing", results.name(features), found, "features of all of them")
         return
     results.seen("files of features")
+    if swells(features):
+        found = "an archive that unpacks to far more"
+        yield Finding("unsafe", results.name(features), found, "arrays as written")
+        return
     try:
         of = str(read_npz(features, only="samples").get("samples"))
     except Refusal as refusal:
@@ -165,16 +166,6 @@ def _shard(results: Results, path: Path) -> Iterator[Finding]:
     if of != hash_file(path):
         found = f"features of other samples ({short(of)})"
         yield Finding("stale", results.name(features), found, "those of the present file")
-
-
-def _swells(path: Path) -> bool:
-    """Whether an .npz claims to hold far more than its size: written arrays are not compressed."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, zipfile.BadZipFile):
-        return False  # said when it is read
-    return size > 2 * path.stat().st_size + SPARE
 
 
 def _real(results: Results, extractors: dict[str, Any]) -> Iterator[Finding]:
@@ -198,7 +189,9 @@ def _checkpoint(results: Results, note: Path) -> Iterator[Finding]:
         told = read_json(note)
         fingerprint, sha256 = str(told["fingerprint"]), str(told["sha256"])
     except (Refusal, KeyError, TypeError) as error:
-        yield Finding("broken", results.name(note), str(error), "a note with fingerprint and hash")
+        if note.is_file():  # and not replaced meanwhile by a training that goes on
+            expected = "a note with fingerprint and hash"
+            yield Finding("broken", results.name(note), str(error), expected)
         return
     if not fingerprint.startswith(note.parent.name):
         found = f"fingerprint {short(fingerprint)}"

@@ -14,6 +14,8 @@ from dtr.records.reference import BUILT_FROM, SCALE
 from dtr.sharing.archive import check_listed, is_archive, unpacked
 from dtr.sharing.drawn import check_built
 from dtr.sharing.findings import Finding, Results, strange_files
+from dtr.sharing.measured import check_measured
+from dtr.sharing.origins import check_origins
 from dtr.sharing.recorded import check_complete, check_records
 from dtr.sharing.stored import check_files, sample_counts
 from dtr.support.errors import Refusal
@@ -36,19 +38,25 @@ def opened(path: Path) -> Iterator[tuple[Path, list[Finding]]]:
 
 
 def verify(
-    path: Path, *, scale: Scale | None = None, partial: bool = False, trusted: bool = False
+    path: Path,
+    *,
+    scale: Scale | None = None,
+    partial: bool = False,
+    trusted: bool = False,
+    thorough: bool = False,
 ) -> tuple[list[Finding], dict[str, int]]:
     """Everything that is not as it should be in a results folder or archive, and what was seen.
 
     scale: whose results they are; None: the one that is stored with them.  partial: what is
-    missing is left out.  trusted: parts from outside may be imported.
+    missing is left out.  trusted: parts from outside may be imported.  thorough: every metric is
+    computed again from its features, and not only those that take no time.
     """
     with opened(path) as (root, odd), nullcontext() if trusted else only_our_code():
         odd += strange_files(root)
         if odd:
             return odd, {}  # nothing more is read of it
         results = results_in(root, scale)
-        found = [*_findings(results)]
+        found = [*_findings(results, thorough)]
     kept = [one for one in found if not (partial and one.kind == "missing")]
     return list(dict.fromkeys(kept)), results.counts
 
@@ -77,10 +85,12 @@ def stored_scale(root: Path) -> Scale:
     )
 
 
-def _findings(results: Results) -> Iterator[Finding]:
+def _findings(results: Results, thorough: bool) -> Iterator[Finding]:
     yield from check_complete(results)
     yield from check_records(results)
     if results.whole:
         yield from check_files(results)
+        yield from check_origins(results)
         yield from sample_counts(results)
+        yield from check_measured(results, everything=thorough)
     yield from check_built(results)

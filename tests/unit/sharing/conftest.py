@@ -4,13 +4,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from dtr.config.checks import load_scale
 from dtr.config.resolve import run_settings
 from dtr.config.scale import Scale
-from dtr.planning.evaluations import evaluations
+from dtr.data.datasets import INDEX, content_hash
+from dtr.metrics.measure import measure_files, measure_real
+from dtr.planning.evaluations import evaluations, protocol
 from dtr.planning.places import ASSET, MODEL, Places
 from dtr.planning.runs import all_runs
 from dtr.planning.targets import trained_records
@@ -38,21 +41,25 @@ def write_whole(scale: Scale) -> None:
     """Everything of a finished scale; what networks would have made is made up."""
     root, places = Path(scale.results), Places(scale.results)
     shutil.rmtree(root, ignore_errors=True)
-    latents = _write_data(scale, root)
-    encoder = _write_asset(root / "autoencoders/digits-vae", AutoencoderRecord)
-    extractor = _write_asset(root / "extractors/digits-cnn", ExtractorRecord)
-    content = _write_latents(latents, encoder)
-    (root / "real").mkdir()
-    np.savez(root / "real/digits--digits-cnn.npz", extractor=np.array(extractor))
+    data = _write_data(scale, root / "data/digits")
+    encoder = _write_asset(root / "autoencoders/digits-vae", AutoencoderRecord, data)
+    extractor = _write_asset(root / "extractors/digits-cnn", ExtractorRecord, data)
+    content = _write_latents(root / "latents/digits--digits-vae", encoder)
+    real = root / "real/digits--digits-cnn.npz"
+    write_features(real, 1500, 0.0, extractor=extractor)
     wanted = {Path(path).parent for path in trained_records(scale)}
     wanted |= {Path(places.model(*_model(one))) for one in evaluations(scale)}
     for folder in wanted:
         _write_model(scale, folder, content, encoder)
-    for number, one in enumerate(evaluations(scale)):
-        write_evaluation(scale, one, fid=3.0 + 0.1 * number)
-        _write_samples(Path(places.samples(*_model(one), one.protocol.id)), extractor)
+    known: dict[str, list] = {}  # all models look alike, so that each protocol measures one
+    for one in evaluations(scale):
+        shards = _write_samples(Path(places.samples(*_model(one), one.protocol.id)), extractor)
+        if one.protocol.id not in known:
+            known[one.protocol.id] = measure_files(shards, real, one.protocol, bootstrap=2)
+        write_evaluation(scale, one, metrics=known[one.protocol.id])
     for slot in scale.slots:
-        write_control(scale, slot, fid=0.4)
+        own = measure_real(real, protocol(scale, slot), bootstrap=2)
+        write_control(scale, slot, metrics=own)
     _write_checkpoint(root / "work/in256-l2-none/seed0")
     build(scale)
 
@@ -70,27 +77,28 @@ def _model(one) -> tuple[str, int, int]:
     return one.name, one.seed, one.step
 
 
-def _write_asset(folder: Path, model: type) -> str:
+def _write_asset(folder: Path, model: type, data: str) -> str:
     write_text(folder / ASSET[0], f"weights of {folder.name}")
     sha256 = hash_file(folder / ASSET[0])
     scores = {"test_accuracy": 0.9, "train_accuracy": 0.9}
     if model is AutoencoderRecord:
         scores = {"scale_factor": 1.0, "test_psnr_db": 30.0}
-    common = {"settings": {}, "dataset_hash": "d" * 64, "provenance": PROVENANCE}
+    common = {"settings": {}, "dataset_hash": data, "provenance": PROVENANCE}
     write_record(folder / ASSET[1], model(weights_sha256=sha256, **common, **scores))
     return sha256
 
 
-def _write_data(scale: Scale, root: Path) -> Path:
-    folder = root / "data/digits"
+def _write_data(scale: Scale, folder: Path) -> str:
     write_text(folder / "images.npy", "images")
-    write_text(folder / "index.parquet", "index")
-    files = {name: hash_file(folder / name) for name in ("images.npy", "index.parquet")}
+    split = ["train", "train", "test"]
+    index = pd.DataFrame({"label": [0, 1, 2], "split": split, "sha256": [s * 64 for s in "abc"]})
+    index.to_parquet(folder / INDEX)
+    files = {name: hash_file(folder / name) for name in ("images.npy", INDEX)}
     settings = scale.datasets["digits"].plain()
     sizes = {name: (folder / name).stat().st_size for name in files}
     manifest = {"dataset": "digits", "settings": settings, "files": files, "sizes": sizes}
-    write_json(folder / "manifest.json", manifest | {"content_hash": "d" * 64})
-    return root / "latents/digits--digits-vae"
+    write_json(folder / "manifest.json", manifest | {"content_hash": content_hash(index)})
+    return content_hash(index)
 
 
 def _write_latents(folder: Path, encoder: str) -> str:
@@ -125,16 +133,28 @@ def _write_model(scale: Scale, folder: Path, content: str, encoder: str) -> None
     write_record(folder / MODEL[1], record)
 
 
-def _write_samples(folder: Path, extractor: str) -> None:
+def _write_samples(folder: Path, extractor: str) -> list[Path]:
     features = folder.parents[1] / "features" / folder.name
-    for path in (folder, features):
-        path.mkdir(parents=True)
+    folder.mkdir(parents=True)
     for number in range(2):
         shard = folder / f"shard-{number}.npz"
         images = np.full((SHARD, 4, 4, 3), number, dtype=np.uint8)
         np.savez(shard, arr_0=images, labels=np.zeros(SHARD, dtype=np.int64), lost=np.array(0))
-        told = {"samples": np.array(hash_file(shard)), "extractor": np.array(extractor)}
-        np.savez(features / shard.name, **told)
+        told = {"samples": hash_file(shard), "extractor": extractor}
+        write_features(features / shard.name, SHARD, 0.3 + number, **told)
+    return [features / f"shard-{number}.npz" for number in range(2)]
+
+
+def write_features(path: Path, count: int, shift: float, **told: str) -> None:
+    """A feature file of images that were never there, drawn from a Gaussian."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draws = np.random.default_rng(count)
+    arrays = {
+        "features": (draws.normal(size=(count, 4)) + shift).astype(np.float32),
+        "logits": draws.normal(size=(count, 10)).astype(np.float32),
+        "labels": np.zeros(count, dtype=np.int64),
+    }
+    np.savez(path, **arrays, **{name: np.array(text) for name, text in told.items()})
 
 
 def _write_checkpoint(work: Path) -> None:

@@ -88,8 +88,10 @@ def change_a_value(second):
 
 def change_data(second):
     path = second / "data/digits/manifest.json"
-    write_json(path, read_json(path) | {"content_hash": "e" * 64})
-    return "data/digits: dddddddddddd in the first, eeeeeeeeeeee in the second"
+    manifest = read_json(path)
+    write_json(path, manifest | {"content_hash": "e" * 64})
+    ours = manifest["content_hash"][:12]
+    return f"data/digits: {ours} in the first, eeeeeeeeeeee in the second"
 
 
 @pytest.mark.parametrize("change", [change_weights, change_a_value, change_data])
