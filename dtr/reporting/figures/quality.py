@@ -237,16 +237,24 @@ def _name(row: dict) -> str:
     return name
 
 
+def _listed(seeds: list[int]) -> str:
+    """0, 1 or 0–9: neighbours by the first and the last of them."""
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
 def _provenance(points: pd.DataFrame) -> str:
     """How the points of a figure were measured: features, n, seeds, interval, protocol."""
     counts = sorted(set(points["n"]))
     seeds = sorted({seed for own in points["seeds"] for seed in own})
-    bounds = [bound for bound in dict.fromkeys(points["interval"]) if bound]
+    bounds = " or ".join(bound for bound in dict.fromkeys(points["interval"]) if bound)
+    bounds = bounds.replace(" seeds or range over ", " or ")
     parts = [
         f"features {', '.join(dict.fromkeys(points['features']))}",
         "n = " + "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))),
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-        *([f"shaded: {' or '.join(bounds)}"] if bounds else []),
+        f"seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)}",
+        *([f"shaded: {bounds}"] if bounds else []),
         f"protocol {', '.join(dict.fromkeys(points['protocol_id']))}",
     ]
     return " · ".join(parts)

@@ -47,10 +47,11 @@ def history_frame(records: Records) -> pd.DataFrame:
 
 
 def training_figure(records: Records) -> tuple[Figure, str] | None:
-    """The noise-prediction error over training, one panel per slot, one line per run and seed."""
+    """The noise-prediction error over training, one panel per slot, one line per run."""
     history = history_frame(records)
     if history.empty:
         return None
+    history = over_seeds(history)
     slots = [slot for slot in SLOTS if slot in set(history["slot"])]
     columns = min(len(slots), MOST_COLUMNS)
     rows = -(-len(slots) // columns)
@@ -72,13 +73,25 @@ def training_figure(records: Records) -> tuple[Figure, str] | None:
     return figure, _alt(history, slots)
 
 
+def over_seeds(history: pd.DataFrame) -> pd.DataFrame:
+    """Mean (mse), least (low) and largest (high) of the seeds of a run, where all have a value."""
+    keys = ["run", "slot", "routing", "main", "step"]
+    found = history.groupby(keys, sort=False)["mse"].agg(["mean", "min", "max", "count"])
+    found = found.reset_index().rename(columns={"mean": "mse", "min": "low", "max": "high"})
+    seeds = found.groupby("run")["count"].transform("max")
+    return found[found["count"] == seeds]
+
+
 def _panel(axis: Axes, history: pd.DataFrame, palette: dict[str, str]) -> None:
-    history = history.assign(line=history["run"] + " " + history["seed"].astype(str))
     for main, look in ((False, OTHER), (True, MAIN)):
         part = history[history["main"] == main]
-        options = {"hue": "routing", "palette": palette, "units": "line", "estimator": None}
+        options = {"hue": "routing", "palette": palette, "units": "run", "estimator": None}
         if len(part):
             sns.lineplot(part, x="step", y="mse", legend=False, ax=axis, **options, **look)
+    for (_, routing), own in history[history["main"]].groupby(["run", "routing"], sort=False):
+        if (own["count"] > 1).any():
+            bounds = (own["step"], own["low"], own["high"])
+            axis.fill_between(*bounds, color=palette[routing], alpha=0.15, linewidth=0)
     later = history.loc[history["step"] > 2 * history["step"].max() / SMOOTHING, "mse"]
     margin = 0.08 * (later.max() - later.min()) or 0.01
     axis.set(xlabel="training step", ylabel="noise error (MSE), smoothed")
@@ -87,8 +100,8 @@ def _panel(axis: Axes, history: pd.DataFrame, palette: dict[str, str]) -> None:
 
 
 def _alt(history: pd.DataFrame, slots: list[str]) -> str:
-    """Per slot the number of lines, and where the runs of Table 1 end, on average over seeds."""
-    last = history.groupby(["slot", "run", "routing", "main", "seed"], sort=False)["mse"].last()
+    """Per slot the number of lines, and where the runs of Table 1 end."""
+    last = history.groupby(["slot", "run", "routing", "main"], sort=False)["mse"].last()
     last = last.reset_index()
     parts = []
     for slot in slots:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ from dtr.reporting.figures import style
 from dtr.reporting.figures.draw import FIGURE_NAMES, Picture, build_figures, draw_figure
 from dtr.reporting.figures.quality import convergence_figure, guidance_figure, ratio_figure
 from dtr.reporting.figures.similarity import overlap_figure, similarity_figure
-from dtr.reporting.figures.training import ALL_POINTS, MAIN, training_figure
+from dtr.reporting.figures.training import ALL_POINTS, MAIN, over_seeds, training_figure
 from dtr.reporting.published import value_of
 from dtr.support.errors import Refusal
 from tests.synthetic_results import (
@@ -284,6 +285,16 @@ def test_training_curves_emphasise_table1_and_leave_out_what_compares_with_nothi
     widths = [line.get_linewidth() for line in axis.lines]
     assert len(widths) == 2 and sorted(widths)[1] == MAIN["linewidth"] > sorted(widths)[0]
     assert axis.get_xlim()[1] < 1100 and "ImageNet 256, 2 lines" in alt
+
+
+def test_training_curves_are_means_over_seeds_where_all_of_them_have_a_value() -> None:
+    own = {"run": "a", "slot": "unconditional", "routing": "dtr", "main": True}
+    rows = [(0, 1, 0.5), (0, 2, 0.3), (1, 1, 0.7), (1, 2, 0.1), (1, 3, 0.2)]  # seed, step, mse
+    history = pd.DataFrame([own | {"seed": s, "step": t, "mse": mse} for s, t, mse in rows])
+    found = over_seeds(history)
+    assert found["step"].tolist() == [1, 2]
+    assert found["mse"].tolist() == pytest.approx([0.6, 0.2])
+    assert found[["low", "high"]].to_numpy().tolist() == [[0.5, 0.7], [0.1, 0.3]]
 
 
 def test_the_page_stays_small_however_much_is_trained(grid: dict, tmp_path: Path) -> None:
