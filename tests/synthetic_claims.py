@@ -12,8 +12,11 @@ from dtr.planning.evaluations import Evaluation, panel_protocol
 from dtr.planning.runs import all_runs
 from dtr.records.table import Records
 from dtr.reporting.claims.judged import ClaimResult, build_claims
+from dtr.reporting.claims.verdicts import ONE_SEED
 from tests.synthetic_results import write_cka, write_evaluation
 
+DTR, NONE = "ffhq256-b2-dtr-a4", "ffhq256-b2-none"  # the runs of claim dtr-ffhq256
+AGREES, DISAGREES, UNDECIDED = ONE_SEED.values()
 TIMESTEPS = [0, 100, 600, 700]
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dtr.config.scale import Scale
+
 
 @pytest.fixture(autouse=True)
 def no_kept_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -11,3 +13,15 @@ def no_kept_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     kept = tmp_path / "kept"
     monkeypatch.setattr("dtr.records.reference.KEPT", kept)
     return kept
+
+
+@pytest.fixture
+def tested(whole: Scale) -> Scale:
+    """All runs, every claim about them tested."""
+    return whole.model_copy(update={"untestable": {}})
+
+
+@pytest.fixture
+def seeds3(tested: Scale) -> Scale:
+    """All runs with three seeds."""
+    return tested.model_copy(update={"seeds": [0, 1, 2]})

@@ -23,17 +23,13 @@ from dtr.reporting.claims.judged import (
     load_claims,
     write_claims,
 )
-from dtr.reporting.claims.verdicts import NOT_RUN, ONE_SEED, VERDICTS
+from dtr.reporting.claims.verdicts import NOT_RUN, VERDICTS
 from dtr.reporting.html import environment
 from dtr.reporting.published import results_frame, value_of
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
-from tests.synthetic_claims import measure, uniform, write_matrices
+from tests.synthetic_claims import AGREES, DTR, NONE, measure, uniform, write_matrices
 from tests.synthetic_results import write_throughput
-
-DTR, NONE = "ffhq256-b2-dtr-a4", "ffhq256-b2-none"
-AGREES = ONE_SEED["reproduced"]
-
 
 # The file of claims
 

@@ -18,8 +18,7 @@ from dtr.reporting.claims.verdicts import (
     logarithm,
     settle,
 )
-
-AGREES, DISAGREES, UNDECIDED = ONE_SEED.values()
+from tests.synthetic_claims import AGREES, DISAGREES, UNDECIDED
 
 
 def test_bounds_of_a_combination_add_in_quadrature() -> None:
