@@ -163,10 +163,15 @@ def encode(model, images: np.ndarray, *, batch_size: int | None = None) -> tuple
 
 
 @torch.inference_mode()
-def decode(model, latents: Tensor, scale_factor: float) -> np.ndarray:
-    """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3]."""
+def decode(
+    model, latents: Tensor, scale_factor: float, *, batch_size: int | None = None
+) -> np.ndarray:
+    """Scaled latents float32 [n, C, h, w] -> uint8 images [n, H, W, 3].
+
+    `batch_size` images at once, by default as many as CHUNK_PIXELS says.
+    """
     factor = getattr(model, "downsampling", 1)
-    size = _chunk(latents.shape[-1] * latents.shape[-2] * factor**2)
+    size = batch_size or _chunk(latents.shape[-1] * latents.shape[-2] * factor**2)
     parts = [to_images(model.decode(part / scale_factor)) for part in latents.split(size)]
     return np.concatenate(parts)
 

@@ -20,7 +20,7 @@ def prepare_data(args: argparse.Namespace) -> None:
     from dtr.support.settings import parse
 
     settings = parse(settings_of("source"), args.settings, source="--settings")
-    prepare_dataset(args.name_of, settings, args.out)
+    prepare_dataset(args.name_of, settings, args.out, classes=args.classes or None)
 
 
 def fetch(args: argparse.Namespace) -> None:
@@ -93,7 +93,7 @@ def cache_latents(args: argparse.Namespace) -> None:
             settings_of("text_encoder"), args.text_encoder, source="--text-encoder"
         )
     stored = (args.dtype, args.tokens_dtype)
-    how = Caching(*stored, args.device, args.encode_batch, share, finish)
+    how = Caching(*stored, args.device, args.encode_batch or None, share, finish)
     cache_latents(ImageDataset.open(args.data), args.autoencoder, args.out, text_encoder, how)
 
 
@@ -148,6 +148,11 @@ def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
     verb = options.add_verb(verbs, "prepare-data", prepare_data)
     verb.add_argument("--dataset", required=True, help="name of the dataset", dest="name_of")
+    verb.add_argument(
+        "--classes",
+        type=options.at_least(0),
+        help="how many classes there have to be; default, and 0: whatever there are",
+    )
     options.add_settings(verb)
     options.add_out(verb)
 
@@ -180,8 +185,8 @@ def add_verbs(verbs: options.Verbs) -> None:
         verb.add_argument(flag, choices=kinds, default=kinds[0], help=f"how {what} are stored")
     verb.add_argument(
         "--encode-batch",
-        type=options.at_least(1),
-        help="images encoded at once; default: 500 of 32 x 32 pixels, fewer of larger ones",
+        type=options.at_least(0),
+        help="images encoded at once; default, and 0: 500 of 32 x 32 pixels, fewer of larger ones",
     )
     verb.add_argument(
         "--share",

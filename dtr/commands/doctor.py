@@ -163,7 +163,9 @@ def datasets(scale: "Scale") -> Iterator[Finding]:
 
     for name, settings in scale.datasets.items():
         about = f"dataset {name}"
-        if Path(Places(scale.results).dataset(name)).is_file():
+        manifest = Path(Places(scale.results).dataset(name))
+        yield from _class_count(scale, name, manifest)
+        if manifest.is_file():
             yield Finding(OK, about, "prepared")
             continue
         told = {key: getattr(settings, key, None) for key in FIELDS}
@@ -175,6 +177,25 @@ def datasets(scale: "Scale") -> Iterator[Finding]:
             yield Finding(MISSING, about, f"{told[key]}: {found}", mend)
         if not lost:
             yield Finding(OK, about, " and ".join(map(str, told.values())) or "made here")
+
+
+def _class_count(scale: "Scale", name: str, manifest: Path) -> Iterator[Finding]:
+    """Another number of classes than a slot is told, where it is known without reading images."""
+    from dtr.planning.jobs import told_classes
+    from dtr.support.files import read_json
+
+    wanted, settings = told_classes(scale, name), scale.datasets[name]
+    folder = Path(getattr(settings, "path", ""))
+    if manifest.is_file():
+        found, where = read_json(manifest).get("num_classes"), "prepared with"
+    elif getattr(settings, "classes", False) and folder.is_dir():
+        found = sum(one.is_dir() and not one.name.startswith(".") for one in folder.iterdir())
+        where = f"{folder} has"
+    else:
+        return
+    if wanted and found != wanted:
+        mend = f"set num_classes, {wanted} in the slot, to what there is, or mend the dataset"
+        yield Finding(MISSING, f"dataset {name}", f"{where} {found} classes", mend)
 
 
 def _has_content(path: Path) -> bool:

@@ -38,6 +38,7 @@ def sample(args: argparse.Namespace) -> None:
         device=args.device,
         rng=args.rng,
         autoencoder_folder=args.decoder,
+        decode_batch=args.decode_batch or None,
         data=args.prompts,
         text_encoder=text_encoder,
     )
@@ -170,6 +171,9 @@ def _add_sample(verbs: options.Verbs) -> None:
     )
     verb.add_argument("--shard-size", type=at_least(1), required=True, help="images per shard")
     options.add_batch_size(verb, default=250)
+    verb.add_argument(
+        "--decode-batch", type=at_least(0), help="latents decoded at once; 0: by their size"
+    )
     verb.add_argument(
         "--keep", type=at_least(1), help="images that stay once features are taken; default: all"
     )

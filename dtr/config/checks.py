@@ -58,6 +58,7 @@ def problems(scale: Scale) -> Iterator[str]:
         yield from _unknown(f"slots.{name}.extractor", slot.extractor, scale.extractors)
         yield from _reference_problems(scale, name, slot)
         yield from _slot_problems(scale, name, slot)
+    yield from _class_problems(scale)
     yield from _deviation_problems(scale)
     yield from _claim_problems(scale)
     yield from _weighting_problems(scale)
@@ -68,6 +69,19 @@ def problems(scale: Scale) -> Iterator[str]:
         if ids[run.id] > 1:
             yield f"{where}.id = {run.id!r}: this run exists already, choose another id"
         yield from (f"{where}.{problem}" for problem in _run_problems(scale, run))
+
+
+def _class_problems(scale: Scale) -> Iterator[str]:
+    """Slots that are told different numbers of classes of one dataset."""
+    told: dict[str, tuple[str, int]] = {}
+    for name, slot in scale.slots.items():
+        if slot.num_classes > 1:
+            other, count = told.setdefault(slot.dataset, (name, slot.num_classes))
+            if count != slot.num_classes:
+                yield (
+                    f"slots.{name}.num_classes = {slot.num_classes}: slots.{other}, of the same "
+                    f"dataset, has {count}"
+                )
 
 
 def _deviation_problems(scale: Scale) -> Iterator[str]:

@@ -32,6 +32,11 @@ class Reference(Settings):
     images: Count
 
     @property
+    def computed(self) -> bool:
+        """Whether its statistics are the workflow's own and no published ones."""
+        return self.published is None
+
+    @property
     def words(self) -> str:
         """Where it comes from, for people."""
         where = "computed here from the training images"

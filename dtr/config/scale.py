@@ -109,6 +109,8 @@ class ExecutionSettings(Settings):
     devices: Annotated[list[Gpu], Field(min_length=1)] | None = None
     processes: Count = 1  # of one training, by torchrun on one machine; each takes a device
     accumulation: Count = 1  # portions of a batch, one after the other, where memory is short
+    # Images that an autoencoder encodes or decodes at once; None: 500 of 32 x 32 pixels, 7 of 256.
+    autoencoder_batch: Count | None = None
     # Images of each sample file that stay once its features are taken; None: all of them.
     keep_samples: Count | None = None
     throughput_threads: Count  # CPU threads of the jobs that measure speed

@@ -75,17 +75,22 @@ class ImageDataset:
         return self.index["label"].to_numpy(dtype=np.int64)
 
 
-def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
+def prepare_dataset(
+    name: str, settings: SourceSettings, folder: Path, *, classes: int | None = None
+) -> None:
     """Write images in shards, index.parquet and, last, manifest.json of a dataset into `folder`.
 
     A source is a function from its settings to images, uint8 [n, R, R, 3], and an index with a row
     per image: path, label, split ("train" or "test") and, where it has them, captions. Images that
     need not fit into memory are a `ReadableImages` instead, which has its index.
+    classes: how many there have to be, None: whatever there are. Another number is refused, before
+    an image is read if the source knows it then.
     """
     who = named("source", settings.type)
     made = build("source", settings.type, settings)
     if isinstance(made, ReadableImages):
-        _prepare_streamed(name, who, settings, made, folder)
+        _check_classes(name, getattr(made, "num_classes", None), classes)
+        _prepare_streamed(name, who, settings, made, folder, classes)
         return
     try:
         images, index = made
@@ -95,6 +100,7 @@ def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
         ) from None
     _check_source(who, settings, images, index)
     _check_index(who, settings, index)
+    _check_classes(name, _found_classes(index), classes)
     _complete(who, index, [hashlib.sha256(image.tobytes()).hexdigest() for image in images])
     check_room(folder, images.nbytes)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -105,7 +111,12 @@ def prepare_dataset(name: str, settings: SourceSettings, folder: Path) -> None:
 
 
 def _prepare_streamed(
-    name: str, who: str, settings: SourceSettings, images: ReadableImages, folder: Path
+    name: str,
+    who: str,
+    settings: SourceSettings,
+    images: ReadableImages,
+    folder: Path,
+    classes: int | None,
 ) -> None:
     """The same of images that are read one at a time; its manifest also says what was left out."""
     for remark in images.remarks:
@@ -118,6 +129,7 @@ def _prepare_streamed(
             if len(index) != len(done.sha256):
                 raise Refusal(f"{who}: an index of {len(index)} rows for {len(done.sha256)} images")
             _check_index(who, settings, index)
+            _check_classes(name, _found_classes(index), classes)
             _complete(who, index, done.sha256)
             manifest = _manifest(name, settings, index)
             left_out = {printable(images.names[n]): why for n, why in done.unreadable.items()}
@@ -190,6 +202,20 @@ def _check_source(
     if images.dtype != np.uint8 or images.shape != (len(index), side, side, 3):
         found = f"{images.dtype} {list(images.shape)} for {len(index)} rows"
         raise Refusal(f"{who}: images {found}; accepted: uint8 [rows, {side}, {side}, 3]")
+
+
+def _found_classes(index: pd.DataFrame) -> int:
+    """By the highest label, as the manifest counts them."""
+    labels = index["label"].to_numpy(dtype=np.int64)
+    return int(labels.max()) + 1 if len(labels) else 0
+
+
+def _check_classes(name: str, found: int | None, expected: int | None) -> None:
+    if None not in (found, expected) and found != expected:
+        raise Refusal(
+            f"{name}: images of {found} classes; the slot's num_classes = {expected}: set it to "
+            f"{found}, or prepare a dataset of {expected} classes"
+        )
 
 
 def _check_index(who: str, settings: SourceSettings, index: pd.DataFrame) -> None:

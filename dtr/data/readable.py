@@ -21,7 +21,8 @@ class ReadableImages(Protocol):
     identity: hash of all that the pixels depend on: work that was interrupted goes on if it is the
     same.  allow_unreadable: how many may be left out before all of it is refused.
     remarks: one line each, told before the work begins.  facts: JSON types, for the manifest, asked
-    for after `index`.
+    for after `index`.  A source that knows its number of classes before it reads an image may say
+    it as `num_classes`.
     """
 
     names: Sequence[str]

@@ -1,5 +1,6 @@
 """All metrics of one set of samples, and the record of a measured model. Imports are light."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,6 +52,10 @@ INTERVALS = {
 }
 
 
+class Unmeasurable(Refusal):
+    """Nothing is wrong, but there is nothing to compute a measurement from."""
+
+
 class MetricSettings(Settings):
     """What the metrics depend on beside the images; a Protocol says all of it."""
 
@@ -97,11 +102,19 @@ def measure_real(real_file: Path, protocol: Protocol, *, bootstrap: int) -> list
     return measure(generated, features.rows(rest), protocol, bootstrap=bootstrap)
 
 
+def _named(known: Features) -> str:
+    told = json.loads(known.reference or "{}")
+    return str(told.get("published") or told.get("computed") or "a file of features")
+
+
 def _measure_kept(
     known: Features, real_file: Path, protocol: Protocol, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     if not len(known):
-        raise Refusal(f"{real_file}: statistics without images; no real ones to measure")
+        raise Unmeasurable(
+            f"the reference of this slot, {_named(known)}, consists of statistics "
+            "without images, so that no real image can be measured against it"
+        )
     generated = replace(known, mu=None, sigma=None, mu_s=None, sigma_s=None, labels=None)
     own = protocol.model_copy(update={"n_samples": len(known)})
     return measure(generated, known.rows(np.arange(0)), own, bootstrap=bootstrap)
@@ -228,7 +241,8 @@ def measure_model(
 
     Features of the samples are kept in the folder `features`.  Several models are experts sampled
     together; their names are joined.  A diverged run gets a record without metrics; samples that
-    cannot be measured one with status "failed" and the reason.  Returns status and reason where
+    cannot be measured one with status "failed" and the reason; the control of a reference that
+    has no images one with status "unmeasurable".  Returns status and reason where
     there are no metrics, or None.
     """
     started = time.perf_counter()
@@ -250,6 +264,8 @@ def measure_model(
                 metrics = measure_files(shards, real, protocol, bootstrap=bootstrap)
         except Unwritable:
             raise  # nothing is wrong with the images: the job is done again
+        except Unmeasurable as refusal:
+            status, reason = "unmeasurable", str(refusal)
         except Refusal as refusal:
             status, reason = "failed", str(refusal)
     record = MetricsRecord(

@@ -144,6 +144,12 @@ def told_by(scale: Scale, text_encoder: str | None) -> tuple[str, ...]:
     return (Places(scale.results).text_encoder(text_encoder),)
 
 
+def told_classes(scale: Scale, dataset: str) -> int:
+    """How many classes the slots with a dataset are told of; 0 where none is told any."""
+    told = (slot for slot in scale.slots.values() if slot.dataset == dataset)
+    return max((slot.num_classes for slot in told if slot.num_classes > 1), default=0)
+
+
 def training_data(scale: Scale, slot_name: str) -> str:
     """Manifest of what the runs of a slot are trained on: latents, or the dataset itself."""
     places, slot = Places(scale.results), scale.slots[slot_name]

@@ -106,7 +106,7 @@ class MetricsRecord(Record):
     slot: str
     seed: int | None = None  # a control on real images has none
     step: int | None = None
-    status: Literal["ok", "diverged", "failed"]
+    status: Literal["ok", "diverged", "failed", "unmeasurable"]
     reason: str | None = None
     protocol: dict[str, Any]
     protocol_id: str

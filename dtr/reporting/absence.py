@@ -29,7 +29,16 @@ class Absence(NamedTuple):
 
 
 # Of several seeds without a value, the first of these speaks for all.
-ORDER = ("broken", "diverged", "failed", "outdated", "not run", "running", "pending")
+ORDER = (
+    "broken",
+    "diverged",
+    "failed",
+    "unmeasurable",
+    "outdated",
+    "not run",
+    "running",
+    "pending",
+)
 
 
 def foremost(absences: Iterable[Absence]) -> Absence:

@@ -40,7 +40,7 @@ from dtr.reporting.listings import (
 from dtr.reporting.published import published
 from dtr.reporting.tables.build import build_tables
 from dtr.reporting.tables.formats import write_tables
-from dtr.reporting.tables.table import Table, summary
+from dtr.reporting.tables.table import Table, size_summary, summary
 from dtr.support.errors import Refusal
 from dtr.support.files import write_text
 
@@ -130,6 +130,7 @@ def _write_page(
             main_strips=_main_strips(sheets),
             error_rows=error_rows(records),
             counts=summary(tables),
+            sizes=size_summary(tables),
             claims=grouped(claims),
             **_overview(scale, records),
             **_texts(scale),

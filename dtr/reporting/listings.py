@@ -12,7 +12,7 @@ from dtr.planning.evaluations import protocol, protocols
 from dtr.records.schema import ModelRecord
 from dtr.records.table import Records
 from dtr.reporting.published import published
-from dtr.reporting.tables.cells import NAMES, format_value
+from dtr.reporting.tables.cells import NAMES, computed_from, format_value
 from dtr.support.files import canonical_json
 
 
@@ -97,11 +97,18 @@ def measurements(records: Records) -> list[dict[str, Any]]:
     present = protocols(records.scale)
     slots = [slot for slot in SLOTS if slot in set(frame["slot"])]
     others = [slot for slot in dict.fromkeys(frame["slot"]) if slot not in SLOTS]
-    return [_measured(slot, frame[frame["slot"] == slot], present) for slot in slots + others]
+    return [
+        _measured(slot, frame[frame["slot"] == slot], present, records) for slot in slots + others
+    ]
 
 
-def _measured(slot: str, frame: pd.DataFrame, present: Container[str]) -> dict[str, Any]:
-    """One table: its columns, rows, and their extractor if they share one."""
+def _measured(
+    slot: str, frame: pd.DataFrame, present: Container[str], records: Records
+) -> dict[str, Any]:
+    """One table: its columns, rows, and their extractor if they share one.
+
+    computed: whether the reference statistics of all of them are the workflow's own.
+    """
     order = list(NAMES)
     names = [name for name in dict.fromkeys(frame["metric"]) if name]
     names.sort(key=lambda name: (name.split("@")[-1], *_position(name.split("@")[0], order)))
@@ -113,9 +120,17 @@ def _measured(slot: str, frame: pd.DataFrame, present: Container[str]) -> dict[s
         }
         rows.append(first | {"values": values, "path": path})
         rows[-1]["current"] = first["protocol_id"] in present
+        rows[-1]["computed"] = path in records.metrics and computed_from(records, path) > 0
     extractors = {name.split("@")[1] for name in names}
     common = extractors.pop() if len(extractors) == 1 else None
-    return {"slot": slot, "names": names, "extractor": common, "rows": rows}
+    computed = all(row["computed"] for row in rows)
+    return {
+        "slot": slot,
+        "names": names,
+        "extractor": common,
+        "rows": rows,
+        "computed": computed,
+    }
 
 
 def _position(name: str, order: list[str]) -> tuple[int, str]:

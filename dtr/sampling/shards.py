@@ -32,6 +32,7 @@ def write_samples(
     device: str,
     rng: str = "auto",
     autoencoder_folder: Path | None = None,
+    decode_batch: int | None = None,
     data: Path | None = None,
     text_encoder: TextEncoderSettings | None = None,
 ) -> int:
@@ -41,8 +42,8 @@ def write_samples(
     text encoder, `captions` [n] str from the test images of the dataset `data`. `lost` counts the
     images that sampling left without numbers; such a file is kept, but not measured. `seconds` is
     how long all of this took, the loading of the model included; `rng` is there and "device" where
-    noise was not drawn on the host. Returns `lost`. What does not
-    belong together is refused before anything is drawn.
+    noise was not drawn on the host. `decode_batch` latents are decoded at once, None: by their
+    size. Returns `lost`. What does not belong together is refused before anything is drawn.
     """
     started = time.perf_counter()
     first, count = _images_of(shard, shard_size, protocol.n_samples)
@@ -73,7 +74,10 @@ def write_samples(
     )
     finite = latents.isfinite().flatten(1).all(dim=1)
     latents[~finite] = 0
-    images = to_images(latents) if decoder is None else decode(decoder[0], latents, decoder[1])
+    if decoder is None:
+        images = to_images(latents)
+    else:
+        images = decode(decoder[0], latents, decoder[1], batch_size=decode_batch)
     lost = int((~finite).sum())
     told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
     if (drawn := rng_of(rng, device)) != "host":

@@ -86,12 +86,15 @@ def _metrics(path: str, record: MetricsRecord) -> Iterator[Finding]:
         yield Finding("altered", path, f"{record.status} with metrics", "none of what did not work")
     if record.status == "ok" and not record.metrics:
         yield Finding("altered", path, "no metrics", "some, as its status is ok")
+    # The control of a reference measures the images that this has.
+    control = record.run == "real" and record.reference is not None
+    wanted = record.reference.get("images") if control else protocol.n_samples
     for one in record.metrics:
         metric, _, extractor = one.name.partition("@")
         if extractor != protocol.extractor:
             yield Finding("altered", path, one.name, f"features of {protocol.extractor}")
-        if one.n != protocol.n_samples:
-            yield Finding("altered", path, f"{one.name} of {one.n}", f"{protocol.n_samples} images")
+        if one.n != wanted:
+            yield Finding("altered", path, f"{one.name} of {one.n}", f"{wanted} images")
         if metric in NAMES and one.direction != NAMES[metric][1]:
             found = f"{one.name} better where {one.direction}"
             yield Finding("altered", path, found, NAMES[metric][1])

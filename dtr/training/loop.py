@@ -150,6 +150,9 @@ def _check_data(settings: RunSettings, data: TrainingData) -> None:
     highest = int(data.labels.max())
     if inputs.num_classes > 1 and highest >= inputs.num_classes:
         raise Refusal(f"num_classes = {inputs.num_classes}: the data has label {highest}")
+    if inputs.num_classes > 1 and highest + 1 < inputs.num_classes:
+        found = f"the data has {highest + 1} classes"
+        raise Refusal(f"num_classes = {inputs.num_classes}: {found}; set it to {highest + 1}")
 
 
 def write_result(

@@ -215,6 +215,11 @@ def dataset_settings(wildcards) -> str:
     return as_json(SCALE.datasets[wildcards.dataset])
 
 
+def told_classes(wildcards) -> int:
+    """How many classes a dataset has to have; 0 where no slot is told them."""
+    return jobs.told_classes(SCALE, wildcards.dataset)
+
+
 def autoencoder_settings(wildcards) -> str:
     return as_json(SCALE.autoencoders[wildcards.autoencoder])
 

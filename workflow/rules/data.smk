@@ -10,6 +10,8 @@ rule prepare_data:
     priority: 2  # an autoencoder may wait for it, and all latent models of a slot for that
     conda:
         "../../envs/environment-cpu.yaml"
+    resources:
+        classes=told_classes,
     params:
         settings=dataset_settings,
         revision=REVISIONS["data"],
@@ -17,4 +19,4 @@ rule prepare_data:
         folder=subpath(output.manifest, parent=True),
     shell:
         "python -m dtr prepare-data --dataset {wildcards.dataset} --settings {params.settings:q}"
-        " --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --classes {resources.classes} --out {params.folder:q} 2>&1 | tee {log:q}"

@@ -17,6 +17,7 @@ rule cache_latents:
     resources:
         gpu=GPUS * SCALE.execution.processes,
         device=SCALE.execution.device,
+        encode_batch=SCALE.execution.autoencoder_batch or 0,
     params:
         revision=REVISIONS["latents"],
         folder=subpath(output.manifest, parent=True),
@@ -25,4 +26,5 @@ rule cache_latents:
     shell:
         START + " cache-latents --data {input.data:q}"
         " --autoencoder {params.autoencoder:q} {params.options}"
+        " --encode-batch {resources.encode_batch}"
         " --out {params.folder:q} --device {resources.device} --threads {threads} 2>&1 | tee {log:q}"

@@ -19,6 +19,7 @@ rule sample:
         device=SCALE.execution.device,
         rng=SCALE.execution.rng,
         batch_size=SCALE.evaluation.batch_size,
+        decode_batch=SCALE.execution.autoencoder_batch or 0,
     params:
         protocol=protocol_settings,
         revision=REVISIONS["sample"],
@@ -31,6 +32,7 @@ rule sample:
         "python -m dtr sample --model {params.models:q} {params.decoder} {params.prompts}"
         " --protocol {params.protocol:q} --shard {wildcards.shard}"
         " --shard-size {params.shard_size} --batch-size {resources.batch_size}"
+        " --decode-batch {resources.decode_batch}"
         " {params.keep}"
         " --out {output:q} --device {resources.device} --rng {resources.rng}"
         " --threads {threads} 2>&1 | tee {log:q}"

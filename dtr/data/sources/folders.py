@@ -74,6 +74,11 @@ class FolderImages:
     facts: dict[str, Any]
 
     @property
+    def num_classes(self) -> int:
+        """Classes by folders, 1 without any."""
+        return int(self.labels.max()) + 1
+
+    @property
     def names(self) -> list[str]:
         """File names relative to `path`, sorted."""
         return self.tree.names

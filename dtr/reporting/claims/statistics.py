@@ -246,9 +246,10 @@ def pooled(effects: Sequence[Effect]) -> tuple[Effect, float]:
     return Effect(mean, error, spread, seeds, effects[0].log, places=True), share
 
 
-def own_strength(first: float, second: float) -> float:
-    """A published gap in standard deviations of retrained networks, one seed each; below 0: lower.
+def own_strength(first: float, second: float, *, seeds: int = 1) -> float:
+    """A gap in standard deviations of retrained networks; below 0: the first is lower.
 
-    (a - b) / (c sqrt(a^2 + b^2)) with c = FID_LOTTERY. Below two it may be luck.
+    (a - b) / (c sqrt(a^2 / k + b^2)) with c = FID_LOTTERY, k = `seeds` behind the first value and
+    one behind the second, as in the paper. Below two it may be luck.
     """
-    return (first - second) / (FID_LOTTERY * math.hypot(first, second))
+    return (first - second) / (FID_LOTTERY * math.hypot(first / math.sqrt(seeds), second))

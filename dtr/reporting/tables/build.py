@@ -2,10 +2,11 @@
 
 from dtr.config.scale import Scale
 from dtr.experiments import SLOTS, Run
+from dtr.planning.evaluations import panel_protocol
 from dtr.records.table import Records
 from dtr.reporting.absence import Absences
 from dtr.reporting.published import value_of
-from dtr.reporting.tables.cells import NAMES, QUOTED, Cell, paper_cell, resolve
+from dtr.reporting.tables.cells import COMPARED, NAMES, QUOTED, Cell, paper_cell, resolve
 from dtr.reporting.tables.controls import control_rows, refutation
 from dtr.reporting.tables.layout import LAYOUTS, TABLE1, Group, RowSpec, TableSpec
 from dtr.reporting.tables.table import Column, Row, Table
@@ -58,11 +59,15 @@ def _column(layout: TableSpec, group: Group, metric: str, scale: Scale) -> Colum
         samples = (value_of(group.panel, run, metric) or {}).get("n_samples", 50_000)
         if samples != 50_000:
             name += f"-{samples // 1000}K"
-    measured_as = ""
+    measured_as = computed = ""
     if direction and group.slot in scale.slots:
         measured_as = f"{metric}@{scale.slots[group.slot].extractor}"
+        own = panel_protocol(scale, group.panel, group.slot)
+        if metric in COMPARED and own.reference is not None and own.reference.computed:
+            computed = own.dataset
     tier = TIERS[SLOTS[group.slot].space] if layout.stacked else ""
-    return Column(group, metric, f"{name} {ARROWS[direction]}".strip(), measured_as, tier)
+    heading = f"{name} {ARROWS[direction]}".strip()
+    return Column(group, metric, heading, measured_as, tier, computed=computed)
 
 
 def _extra_row(table: Table, run: Run, absences: Absences) -> Row:

@@ -14,7 +14,8 @@ from dtr.records.schema import Speed, ThroughputRecord
 from dtr.records.table import Records
 from dtr.reporting.absence import Absence, Absences, foremost, of_rows
 from dtr.reporting.published import UNKNOWN, complexity_of, value_of
-from dtr.reporting.tables.layout import Group, RowSpec
+from dtr.reporting.tables.layout import QUALITY, Group, RowSpec
+from dtr.reporting.tables.sizes import Difference, comparable, difference
 
 NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "fid": ("FID", "lower", 2),
@@ -31,13 +32,14 @@ NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "iterations_per_second": ("Iterations/s", "", 2),
     "throughput_ratio": ("Rate with DTR / without", "", 3),
 }
+COMPARED = ("fid", "fid-clean", "sfid", "kid", "precision", "recall")  # with real images
 QUOTED = "cited:"
 
 
 @dataclass
 class Cell:
-    """`status`: measured, computed, pending, running, not run, diverged, failed, broken, outdated,
-    quoted.
+    """`status`: measured, computed, pending, running, not run, diverged, failed, unmeasurable,
+    broken, outdated, quoted.
 
     An empty status is a cell that the paper does not have. `paper` is None where it has no value,
     NaN where the value is unknown. `low` and `high` bound `value` as `interval` says.
@@ -57,6 +59,7 @@ class Cell:
     seeds: tuple[int, ...] = ()
     measured_as: str = ""
     protocol_id: str = ""
+    difference: Difference | None = None  # to the paper, where values compare in size
     best_paper: bool = False
     best_value: bool = False
 
@@ -86,6 +89,7 @@ class Cell:
             parts += [f"{self.measured_as}, n = {self.n:,}{seeds}"]
             parts += [f"{self.interval} {self.interval_text}" if self.interval_text else ""]
             parts += [f"protocol {self.protocol_id}" if self.protocol_id else ""]
+            parts += [self.difference.details if self.difference else ""]
         elif self.status:
             parts += [self.status + (f": {self.reason}" if self.reason else "")]
         if self.status == "measured":
@@ -221,6 +225,7 @@ def _measured(cell: Cell, group: Group, absences: Absences) -> Cell:
     outdated = [seed for seed in scale.seeds if absences.outdated(cell.run, seed, step)]
     fill_from(cell, rows[~rows["seed"].isin(outdated)], records, group.slot)
     if cell.status == "measured":
+        compare_size(cell, group, scale)
         return cell
     return _without(
         cell,
@@ -249,9 +254,27 @@ def fill_from(cell: Cell, rows: pd.DataFrame, records: Records, slot: str) -> bo
     elif not math.isnan(good.iloc[0]["low"]) and not math.isnan(good.iloc[0]["high"]):
         cell.low, cell.high = float(good.iloc[0]["low"]), float(good.iloc[0]["high"])
         cell.interval = "bootstrap interval of one seed"
-    wanted = len(records.scale.seeds)
+    wanted, said = len(records.scale.seeds), []
     if cell.seeds and len(good) < wanted:
         bad = rows[rows["status"] != "ok"]
         missing = f"; {bad.iloc[0]['status']} for another" if len(bad) else ""
-        cell.reason = f"{len(good)} of {wanted} seeds{missing}"
+        said.append(f"{len(good)} of {wanted} seeds{missing}")
+    if cell.metric in COMPARED and (count := computed_from(records, good.iloc[0]["path"])):
+        said.append(f"reference statistics computed here from {count:,} training images")
+    cell.reason = "; ".join(said)
     return True
+
+
+def compare_size(cell: Cell, group: Group, scale: Scale) -> None:
+    """Give a measured cell its difference to the paper's value, where they compare in size."""
+    if cell.status != "measured" or cell.metric not in QUALITY or not cell.paper:
+        return
+    if comparable(scale, group.panel, group.slot, cell.run):
+        seeds = max(1, len(cell.seeds))
+        cell.difference = difference(cell.metric, cell.value, cell.paper, seeds)
+
+
+def computed_from(records: Records, path: str) -> int:
+    """Images of the reference statistics of a metrics record that the workflow computed, else 0."""
+    told = records.metrics[path].reference or {}
+    return int(told.get("count", 0)) if "computed" in told else 0

@@ -12,14 +12,17 @@ OTHERS = (
     "measured against the other real images, a smaller reference than that of models, which is "
     "all of them"
 )
+OWN = "images of the reference, measured against the statistics of all of its images"
 
 
 def control_rows(columns: list[Column], records: Records) -> list[Row]:
     """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
     real = [_control(column, _real_rows(column, records), records) for column in columns]
     untrained = [_control(column, _untrained_rows(column, records), records) for column in columns]
-    for cell in (cell for cell in real if cell.status == "measured"):
-        cell.reason = OTHERS
+    for column, cell in zip(columns, real, strict=True):
+        if cell.status == "measured":
+            statistics = records.scale.slots[column.group.slot].reference is not None
+            cell.reason = "; ".join(filter(None, (cell.reason, OWN if statistics else OTHERS)))
     return [
         Row(("real against real images",), real, "control"),
         Row(("untrained network",), untrained, "control"),

@@ -20,6 +20,7 @@ def plain_text(cell: Cell) -> str:
     if not cell.status:
         return "–"
     ours = " ".join(part for part in (cell.value_text or cell.status, cell.interval_text) if part)
+    ours += f" ({cell.difference.text})" if cell.difference else ""
     return f"{cell.paper_text} / {ours}" if cell.paper is not None else ours
 
 
@@ -42,6 +43,7 @@ def to_csv(table: Table) -> str:
 def _heading(column: Column) -> str:
     """As the cells below it: `the paper's metric / the one measured here`."""
     said = " / ".join(filter(None, (column.heading, column.measured_as)))
+    said += ", reference computed here" if column.computed else ""
     return f"{said} †" if column.refuted else said
 
 
@@ -62,6 +64,8 @@ def _notes(table: Table) -> list[str]:
             "Bold: the paper’s best of a column; here the best and all whose range over seeds "
             "overlaps its, where that is not every value.",
         ]
+    lines += [f"Reference computed here: {note}." for note in table.reference_notes()]
+    lines += [f"{note}." for note in table.size_notes()]
     lines += [
         f"†: {column.measured_as} of {SLOTS[column.group.slot].dataset} is {column.refuted}; "
         "values here are never bold."
@@ -98,7 +102,7 @@ def _emphasised(cell: Cell, before: str, after: str) -> str:
 
 
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "α": r"$\alpha$", "–": "--"}
-LATEX |= {"†": r"\dag{}"} | {symbol: f"\\{symbol}" for symbol in "%&_#$"}
+LATEX |= {"†": r"\dag{}", "≈": r"$\approx$"} | {symbol: f"\\{symbol}" for symbol in "%&_#$"}
 
 
 def _latex(text: str) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from dtr.experiments import SLOTS
+from dtr.reporting.claims.statistics import FID_LOTTERY
 from dtr.reporting.tables.cells import Cell
 from dtr.reporting.tables.layout import Group
+from dtr.reporting.tables.sizes import Difference
 
 
 @dataclass
@@ -15,7 +17,8 @@ class Column:
     """One column of values: its group, its metric and how it is measured here.
 
     `tier`: heading of the tier it stands in; empty where a table has one only. `refuted`: how the
-    controls refute the metric as it is measured here; empty where they do not.
+    controls refute the metric as it is measured here; empty where they do not. `computed`: the
+    dataset whose statistics the workflow computed in place of a published file; empty otherwise.
     """
 
     group: Group
@@ -24,6 +27,7 @@ class Column:
     measured_as: str
     tier: str = ""
     refuted: str = ""
+    computed: str = ""
 
 
 @dataclass
@@ -50,6 +54,10 @@ class Tier:
             (group, group.label or SLOTS[group.slot].dataset, len(list(columns)))
             for group, columns in found
         ]
+
+    def computed(self, group: Group) -> bool:
+        """Whether the workflow computed the statistics that columns of the group compare with."""
+        return any(column.computed for column in self.columns if column.group == group)
 
     def bodies(self) -> list[tuple[str, list[Row]]]:
         """The rows in runs of one kind, in order."""
@@ -87,6 +95,32 @@ class Table:
             return ""
         return "– no value in the paper, and none here"
 
+    def reference_notes(self) -> list[str]:
+        """Of each dataset with reference statistics of the workflow's own, what they are."""
+        datasets = dict.fromkeys(column.computed for column in self.columns if column.computed)
+        return [
+            f"values of {dataset} compare with statistics of its training images that the workflow "
+            "computed, not with a published file"
+            for dataset in datasets
+        ]
+
+    def differences(self) -> list[Difference]:
+        """Those to the paper's values, of cells that compare with them in size."""
+        cells = (cell for row in self.rows for cell in row.cells)
+        return [cell.difference for cell in cells if cell.difference is not None]
+
+    def size_notes(self) -> list[str]:
+        """How to read the differences, where there are any."""
+        if not self.differences():
+            return []
+        return [
+            "Per cent: the difference to the paper's value, where data, networks, training and "
+            "measurement are the paper's",
+            "≈: a FID within the noise of one seed, below two standard deviations of what "
+            f"retraining does to it, {100 * FID_LOTTERY:.1f} % of each FID (The FID Lottery, arXiv "
+            "2606.20536)",
+        ]
+
     def counts(self) -> Counter[str]:
         """Cells of the paper by status; quoted ones and empty places are no cells."""
         cells = (cell for row in self.rows if row.kind == "paper" for cell in row.cells)
@@ -105,6 +139,27 @@ class Table:
 
 def _where(chosen: Sequence[bool], items: Sequence) -> list:
     return [item for item, is_chosen in zip(items, chosen, strict=True) if is_chosen]
+
+
+def size_summary(tables: list[Table]) -> str:
+    """How far measured FIDs are from the paper's, each model once; empty where none compares."""
+    found = {
+        (cell.run, cell.protocol_id): cell.difference
+        for table in tables
+        for row in table.rows
+        for cell in row.cells
+        if cell.metric == "fid" and cell.difference is not None
+    }
+    if not found:
+        return ""
+    far = sorted((one for one in found.values() if not one.near), key=lambda one: one.share)
+    models = f"{len(found)} model{'s' if len(found) > 1 else ''}"
+    near = f"{len(found) - len(far)} within the noise of one seed of the paper's value"
+    said = f"FID compares in size with the paper's for {models}: {near}"
+    if not far:
+        return f"{said}."
+    ends = dict.fromkeys((far[0].text, far[-1].text))
+    return f"{said}, {len(far)} beyond it ({' to '.join(ends)})."
 
 
 def summary(tables: list[Table]) -> Counter[str]:

@@ -50,6 +50,23 @@ def test_a_missing_and_an_empty_dataset_folder(examined, digits, tmp_path):
     assert examined(**with_photos(digits))[0] == 0
 
 
+def test_another_number_of_classes_than_a_slot_is_told(examined, digits, tmp_path):
+    for wnid in ("n01", "n02", "n03", ".thumbs"):
+        (tmp_path / "photos" / wnid).mkdir(parents=True)
+    slots = digits["slots"] | {"class_conditional": digits["slots"]["class_conditional"] | {
+        "dataset": "photos", "num_classes": 4}}  # fmt: skip
+    own = with_photos(digits, classes=True) | {"slots": slots}
+    (line,) = [line for line in examined(**own)[1] if line.startswith("missing")]
+    assert "photos has 3 classes; set num_classes, 4 in the slot, to what there is" in line
+    (tmp_path / "photos/n04").mkdir()
+    assert examined(**own)[0] == 0
+    manifest = tmp_path / "out/data/photos/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"num_classes": 5}')
+    (line,) = [line for line in examined(**own)[1] if line.startswith("missing")]
+    assert "prepared with 5 classes" in line
+
+
 def test_missing_assets_and_references(examined, digits):
     inception = {"type": "inception", "path": "assets"}
     reference = {"dataset": "digits", "file": "stats.npz", "source": "the published batch"}

@@ -182,6 +182,13 @@ def test_a_slot_that_refers_to_nothing_is_refused(digits, field):
     assert f"{where} = 'nothing': unknown; known: digits" in line
 
 
+def test_two_slots_of_one_dataset_are_told_the_same_number_of_classes(grid):
+    grid["slots"]["pixel_class_conditional"] |= {"dataset": "digits", "num_classes": 9}
+    line = refused(grid)
+    assert "slots.pixel_class_conditional.num_classes = 9: slots.class_conditional, of the" in line
+    assert "same dataset, has 10" in line
+
+
 @pytest.mark.parametrize("kind", ["autoencoders", "extractors"])
 def test_an_asset_of_an_unknown_dataset_is_refused(digits, kind):
     name = next(iter(digits[kind]))

@@ -53,6 +53,12 @@ def digits_folder(tmp_path_factory):
     return folder
 
 
+def test_digits_of_another_number_of_classes_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="digits: images of 10 classes; the slot's num_classes = 9"):
+        prepare_dataset("digits", MNIST, tmp_path, classes=9)
+    assert not any(tmp_path.iterdir())
+
+
 def test_other_manifests_are_refused_in_one_line(digits_folder, tmp_path):
     manifest = digits_folder / "manifest.json"
     with pytest.raises(Refusal, match="not the manifest of cached latents"):

@@ -15,9 +15,16 @@ from dtr.metrics import fid
 from dtr.metrics import reference as module
 from dtr.metrics.features import Features, load_features
 from dtr.metrics.gaussians import Gaussian, Moments
-from dtr.metrics.measure import measure, measure_files, measure_real
+from dtr.metrics.measure import (
+    Unmeasurable,
+    measure,
+    measure_files,
+    measure_model,
+    measure_real,
+)
 from dtr.metrics.reference import write_reference
 from dtr.planning.evaluations import protocol
+from dtr.records.schema import MetricsRecord, read_record
 from dtr.support.errors import Refusal
 
 PROTOCOL = Protocol(
@@ -188,8 +195,22 @@ def test_statistics_without_images_still_have_a_distance(network, tmp_path):
     real = load_features([tmp_path / "real.npz"])
     assert names(measure(own, real, PROTOCOL, bootstrap=4)) == ["fid", "fid-clean",
                                                                 "inception_score"]  # fmt: skip
-    with pytest.raises(Refusal, match="statistics without images; no real ones to measure"):
+
+
+def test_the_control_of_statistics_alone_says_that_it_cannot_be_computed(network, tmp_path):
+    settings = published(tmp_path / "coco.npz", network, arr_0=None)
+    write_reference("coco", settings, tmp_path, tmp_path / "real.npz")
+    with pytest.raises(Unmeasurable):
         measure_real(tmp_path / "real.npz", PROTOCOL, bootstrap=4)
+    out = tmp_path / "record.json"
+    said = measure_model(out, PROTOCOL, slot="s", real=tmp_path / "real.npz", bootstrap=4)
+    record = read_record(MetricsRecord, out)
+    assert (record.status, record.metrics) == ("unmeasurable", [])
+    assert record.reason == (
+        "the reference of this slot, coco.npz, consists of statistics without images, so that no "
+        "real image can be measured against it"
+    )
+    assert said == f"unmeasurable: {record.reason}"
 
 
 def test_the_control_measures_the_images_that_a_reference_has(network, dataset, tmp_path):

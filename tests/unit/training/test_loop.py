@@ -256,6 +256,7 @@ def test_warm_up():
         ({"inputs__input_size": 8}, r"training data of shape \(4, 4, 4\): the backbone takes"),
         ({"training__batch_size": 41}, "batch_size = 41: more than the 40 training images"),
         ({"inputs__num_classes": 5}, "num_classes = 5: the data has label 9"),
+        ({"inputs__num_classes": 12}, "num_classes = 12: the data has 10 classes; set it to 10"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(latents, tmp_path, changes, message):

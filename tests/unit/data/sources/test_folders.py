@@ -1,6 +1,7 @@
 """Folders and archives of image files: what is found, of which class, and what is refused."""
 
 import io
+import json
 import os
 import stat
 import tarfile
@@ -82,6 +83,29 @@ def test_sub_folders_are_classes_by_sorted_name(whole):
     assert whole.index["path"].tolist() == sorted(map(name_of, range(COUNT)))
     assert whole.manifest["split_counts"] == {"train": COUNT - 20, "test": 20}
     assert sorted(np.bincount(whole.labels()[whole.positions("test")])) == [6, 7, 7]
+
+
+@pytest.mark.parametrize("told", [2, 1000])
+def test_another_number_of_classes_is_refused_before_an_image_is_read(
+    photos, tmp_path, monkeypatch, capsys, told
+):
+    monkeypatch.setattr("dtr.data.crops.decode", None)
+    own = json.dumps(OWN | {"path": str(photos), "classes": True})
+    arguments = ["prepare-data", "--dataset", "photos", "--settings", own, "--classes", str(told)]
+    assert run_verb([*arguments, "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"dtr prepare-data: photos: images of 3 classes; the slot's num_classes = {told}: set it "
+        f"to 3, or prepare a dataset of {told} classes"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_right_number_of_classes_and_none_at_all_are_accepted(photos, tmp_path):
+    for number, told in enumerate((3, None)):
+        out = tmp_path / str(number)
+        prepare_dataset("photos", settings(photos, classes=True), out, classes=told)
+        assert (out / "manifest.json").is_file()
 
 
 def test_without_classes_every_label_is_0(photos, whole):
