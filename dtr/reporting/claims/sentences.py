@@ -92,10 +92,12 @@ def _selected(verdict: str, one: Comparison) -> str:
     """Of a selection among several runs."""
     if verdict == REPRODUCED:
         return f"The best alone: {_change(one)} than {one.second}{_published(one)}."
-    names = ", ".join(one.chosen)
     if verdict == CONTRADICTED:
-        return f"Not among those that may be the best: {names}."
-    return f"It may be the best, and so may the others of {names}: they cannot be told apart."
+        return f"Not among those that may be the best: {', '.join(one.chosen)}."
+    rivals = [name for name in one.chosen if name != one.first]
+    everyone = one.second == f"the best of {len(rivals)} others"
+    names = "any of the others" if everyone else " or ".join(rivals)
+    return f"It may be the best, but so may {names}: they cannot be told apart."
 
 
 def _reproduced(one: Comparison) -> str:

@@ -142,8 +142,10 @@ def test_a_selection_names_those_that_may_be_the_best() -> None:
     )
     one.chosen = ("routed", "other")
     assert sentence(INCONCLUSIVE, [one]) == (
-        "It may be the best, and so may the others of routed, other: they cannot be told apart."
+        "It may be the best, but so may other: they cannot be told apart."
     )
+    one.second = "the best of 1 others"
+    assert "but so may any of the others:" in sentence(INCONCLUSIVE, [one])
     one.chosen = ("other",)
     assert sentence(CONTRADICTED, [one]) == "Not among those that may be the best: other."
 
