@@ -9,15 +9,13 @@ import pytest
 
 from dtr.cli import main
 from dtr.data import datasets, shards, streaming
-from dtr.data.datasets import ImageDataset, Index, prepare_dataset
-from dtr.data.readable import Unreadable
+from dtr.data.datasets import ImageDataset, Index
 from dtr.data.shards import Chosen, Shards
-from dtr.data.sources.mnist import MnistSettings
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_json
+from tests.unit.data.conftest import COUNT, SIDE, Pictures
 
-SIDE, COUNT, PER_SHARD = 4, 50, 16
-SETTINGS = MnistSettings(type="mnist", resolution=SIDE, mirror=False, num_test=5)
+PER_SHARD = 16
 ROWS = np.arange(60).reshape(10, 2, 3)
 
 
@@ -52,40 +50,12 @@ def test_chosen_rows_are_cut_like_an_array():
     assert np.array_equal(chosen[1:3], ROWS[[2, 5]])
 
 
-class Pictures:
-    """Noise, of which some is unreadable."""
-
-    def __init__(self, damaged=(), stop_at=None):
-        self.names = [f"{number}.png" for number in range(COUNT)]
-        self.identity, self.allow_unreadable, self.remarks, self.facts = "these", COUNT, [], {}
-        self.damaged, self.stop_at, self.asked = damaged, stop_at, set()
-
-    def read(self, number):
-        if number == self.stop_at:
-            raise KeyboardInterrupt
-        self.asked.add(number)
-        if number in self.damaged:
-            raise Unreadable("mud")
-        draws = np.random.default_rng(number)
-        return draws.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-
-    def index(self, kept):
-        split = np.where(np.arange(len(kept)) < 5, "test", "train")
-        return pd.DataFrame({"path": [self.names[n] for n in kept], "label": 0, "split": split})
-
-
 @pytest.fixture
-def prepare(monkeypatch, tmp_path):
+def prepare(prepare, monkeypatch):
     """Prepares pictures in blocks of 8 and shards of 16; returns the dataset."""
     monkeypatch.setattr(streaming, "BLOCK", 8)
     monkeypatch.setattr(streaming, "SHARD_BYTES", PER_SHARD * SIDE * SIDE * 3 + 1)
-
-    def prepared(pictures, folder=tmp_path / "data"):
-        monkeypatch.setattr(datasets, "build", lambda *_: pictures)
-        prepare_dataset("noise", SETTINGS, folder)
-        return ImageDataset.open(folder / "manifest.json")
-
-    return prepared
+    return prepare
 
 
 def counts(folder) -> list[int]:
@@ -93,7 +63,7 @@ def counts(folder) -> list[int]:
 
 
 def test_images_lie_in_several_files(prepare, tmp_path):
-    dataset = prepare(Pictures(damaged={3, 17, 18}))
+    dataset = prepare(Pictures(damaged={3, 17, 18}, allowed=3))
     assert counts(tmp_path / "data") == [15, 14, 16, 2]
     kept = [number for number in range(COUNT) if number not in (3, 17, 18)]
     assert np.array_equal(dataset.images[:], [Pictures().read(number) for number in kept])
@@ -113,7 +83,7 @@ def test_how_images_are_cut_does_not_matter_for_what_they_are(prepare, monkeypat
 
 
 def test_a_file_without_a_readable_image_is_none(prepare, tmp_path):
-    dataset = prepare(Pictures(damaged=set(range(16, 32))))
+    dataset = prepare(Pictures(damaged=set(range(16, 32)), allowed=16))
     assert counts(tmp_path / "data") == [16, 16, 2]
     assert np.array_equal(dataset.images[16], Pictures().read(32))
 
@@ -121,10 +91,10 @@ def test_a_file_without_a_readable_image_is_none(prepare, tmp_path):
 @pytest.mark.parametrize("stop_at", [4, 15, 16, 20, 24, 31, 32, 49])
 def test_a_new_start_goes_on_in_the_unfinished_file(prepare, tmp_path, stop_at):
     damaged = {3, 17}
-    whole = prepare(Pictures(damaged), tmp_path / "whole")
+    whole = prepare(Pictures(damaged, 2), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        prepare(Pictures(damaged, stop_at))
-    pictures = Pictures(damaged)
+        prepare(Pictures(damaged, 2, stop_at=stop_at))
+    pictures = Pictures(damaged, 2)
     dataset = prepare(pictures)
     assert pictures.asked == set(range(stop_at // 8 * 8, COUNT))
     assert dataset.manifest == whole.manifest
@@ -171,10 +141,8 @@ def test_an_earlier_preparation_leaves_nothing_behind(prepare, monkeypatch, tmp_
     assert "equal another one" not in capsys.readouterr().err
 
 
-def test_duplicates_are_told(prepare, monkeypatch, capsys):
-    pictures = Pictures()
-    monkeypatch.setattr(pictures, "read", lambda number: Pictures().read(number % 40))
-    assert prepare(pictures).manifest["duplicates"] == 10
+def test_duplicates_are_told(prepare, capsys):
+    assert prepare(Pictures(kinds=40)).manifest["duplicates"] == 10
     assert "noise: 10 images equal another one" in capsys.readouterr().err
 
 

@@ -5,58 +5,15 @@ import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from dtr.data import datasets, streaming
-from dtr.data.datasets import ImageDataset, prepare_dataset
-from dtr.data.readable import Unreadable
-from dtr.data.sources.mnist import MnistSettings
 from dtr.records.workdir import exclusive
 from dtr.support.errors import Refusal
-
-SIDE, COUNT = 4, 50
-SETTINGS = MnistSettings(type="mnist", resolution=SIDE, mirror=False, num_test=5)
-
-
-class Pictures:
-    """Noise, of which some is unreadable; `asked` says which images were read."""
-
-    def __init__(self, damaged=(), allowed=0, *, stop_at=None, identity="these"):
-        self.names = [f"{number}.png" for number in range(COUNT)]
-        self.identity, self.allow_unreadable = identity, allowed
-        self.remarks, self.facts = ["look: \n there"], {"found": COUNT}
-        self.damaged, self.stop_at, self.asked = damaged, stop_at, set()
-
-    def read(self, number):
-        if number == self.stop_at:
-            raise KeyboardInterrupt
-        self.asked.add(number)
-        if number in self.damaged:
-            raise Unreadable("mud")
-        draws = np.random.default_rng(number % 48)  # the last two are duplicates
-        return draws.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-
-    def index(self, kept):
-        split = np.where(np.arange(len(kept)) < 5, "test", "train")
-        return pd.DataFrame({"path": [self.names[n] for n in kept], "label": 0, "split": split})
-
-
-@pytest.fixture
-def prepare(monkeypatch, tmp_path):
-    """Prepares pictures in blocks of 16; returns the dataset."""
-    monkeypatch.setattr(streaming, "BLOCK", 16)
-
-    def prepared(pictures, folder=tmp_path / "data"):
-        monkeypatch.setattr(datasets, "build", lambda *_: pictures)
-        prepare_dataset("noise", SETTINGS, folder)
-        return ImageDataset.open(folder / "manifest.json")
-
-    return prepared
+from tests.unit.data.conftest import COUNT, SIDE, Pictures
 
 
 def test_all_images_are_there_with_their_hashes(prepare, tmp_path, capsys):
-    pictures = Pictures()
+    pictures = Pictures(kinds=48)
     dataset = prepare(pictures)
     assert dataset.images.dtype == np.uint8 and dataset.images.shape == (COUNT, SIDE, SIDE, 3)
     for number in range(COUNT):
