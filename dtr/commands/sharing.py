@@ -56,9 +56,10 @@ def merge(args: argparse.Namespace) -> None:
         )
     for one in conflicts:
         print(one.line)
-    if conflicts and not args.prefer_first:
-        raise Refusal(f"{args.out}: {len(conflicts)} conflicts; nothing was copied")
-    taken = f", {len(conflicts)} conflicts settled for {args.results}" if conflicts else ""
+    blocking = sum(not one.expected for one in conflicts)
+    if blocking and not args.prefer_first:
+        raise Refusal(f"{args.out}: {blocking} conflicts; nothing was copied")
+    taken = f", {blocking} conflicts settled for {args.results}" if blocking else ""
     print(f"merge: {count} files in {args.out}{taken}")
 
 

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dtr.config.scale import Scale
-from dtr.planning.places import ASSET
+from dtr.planning.places import ASSET, file_name
 from dtr.records.reference import SCALE
-from dtr.records.schema import AutoencoderRecord, ExtractorRecord, TextEncoderRecord, read_record
+from dtr.records.schema import (
+    AutoencoderRecord,
+    ExtractorRecord,
+    TextEncoderRecord,
+    ThroughputRecord,
+    read_record,
+)
 from dtr.records.table import differing
 from dtr.records.workdir import LOCK, in_use
 from dtr.sharing.findings import Results, short, strange_files
@@ -34,17 +40,23 @@ ASSETS = (
 
 @dataclass(frozen=True)
 class Conflict:
-    """A place that both results fill, with different content; `unit` is its folder or file."""
+    """A place that both results fill, with different content; `unit` is its folder or file.
+
+    expected: that two machines differ there, so that it stands in the way of nothing.
+    """
 
     unit: str
     file: str
     first: str
     second: str
+    expected: bool = False
 
     @property
     def line(self) -> str:
         """All of it in one line."""
-        return f"conflict: {self.file}: {self.first} in the first, {self.second} in the second"
+        kind, kept = ("kept", "; the first's is taken") if self.expected else ("conflict", "")
+        said = f"{self.first} in the first, {self.second} in the second"
+        return f"{kind}: {self.file}: {said}{kept}"
 
 
 def merge(
@@ -53,12 +65,12 @@ def merge(
     """Copy the results of both to the new folder `out`; returns files copied, and conflicts.
 
     With conflicts nothing is copied, unless the first is preferred: its whole folder then stands
-    for that of the second. Where both have the same, the files are the first's.
+    for that of the second. Where both have the same, the files are the first's, and so are speeds.
     """
     _check_folders(first, second, out)
     _check_same(first.scale, second.scale)
     conflicts = [*_conflicts(first, second)]
-    if conflicts and not prefer_first:
+    if not prefer_first and not all(one.expected for one in conflicts):
         return 0, conflicts
     behind_first, behind_second = _behind(first.root, second.root)
     refused = {one.unit for one in conflicts} | behind_first
@@ -123,14 +135,30 @@ def _conflicts(first: Results, second: Results) -> Iterator[Conflict]:
             for field, here, there in differing(one, other):
                 yield Conflict(_unit(path), path, f"{field} {here}", f"{field} {there}")
                 break
-    for name in ("cka", "throughput"):
-        ours, theirs = getattr(first.records, name), getattr(second.records, name)
-        for key in sorted(ours.keys() & theirs.keys()):
-            stem = f"{key[0]}-seed{key[1]}" if name == "cka" else key.replace("/", "-")
-            path = f"analysis/{name}/{stem}.json"
-            for field, _, _ in differing(_said(ours[key]), _said(theirs[key])):
-                yield Conflict(path, path, f"one {field.split('.')[0]}", "another")
-                break
+    ours, theirs = first.records.cka, second.records.cka
+    for run, seed in sorted(ours.keys() & theirs.keys()):
+        path = f"analysis/cka/{run}-seed{seed}.json"
+        for field, _, _ in differing(_said(ours[run, seed]), _said(theirs[run, seed])):
+            yield Conflict(path, path, f"one {field.split('.')[0]}", "another")
+            break
+    yield from _speeds(first.records.throughput, second.records.throughput)
+
+
+def _speeds(
+    first: dict[str, ThroughputRecord], second: dict[str, ThroughputRecord]
+) -> Iterator[Conflict]:
+    """Table 7 of two machines, which no two have in common."""
+    for size in sorted(first.keys() & second.keys()):
+        if _said(first[size]) != _said(second[size]):
+            path = f"analysis/throughput/{file_name(size)}.json"
+            yield Conflict(path, path, *map(_speed, (first[size], second[size])), expected=True)
+
+
+def _speed(record: ThroughputRecord) -> str:
+    if record.speed is None:
+        return record.status
+    machine = record.provenance.get("cpu") or record.device
+    return f"a step {record.speed.ratio:.3f} times as long with DTR, on {machine},"
 
 
 def _said(record: Any) -> dict[str, Any]:

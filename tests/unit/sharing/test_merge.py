@@ -11,6 +11,7 @@ from dtr.records.table import Records
 from dtr.records.workdir import exclusive
 from dtr.sharing.verify import verify
 from dtr.support.files import canonical_json, read_json, write_json, write_text
+from tests.synthetic_results import write_throughput
 from tests.unit.sharing.conftest import build, made_of
 
 MODEL = "runs/in256-l2-none/seed0/step1000"
@@ -111,6 +112,27 @@ def test_conflicts_are_listed_and_nothing_is_copied(sound, tmp_path, capsys, cha
         assert ours.read_bytes() == taken.read_bytes()
     mixed = (tmp_path / "out" / MODEL / "samples/more.txt").exists()
     assert mixed == (change is change_data)  # a model that differs is taken whole
+
+
+def test_speeds_of_two_machines_are_no_conflict(sound, tmp_path, capsys):
+    """Table 7 is a timing, of which two machines never have the same."""
+    speed = write_throughput(sound, "DiT-S/2", ratio=1.02)
+    shutil.copytree(sound.results, tmp_path / "second")
+    second = sound.model_copy(update={"results": str(tmp_path / "second")})
+    write_throughput(second, "DiT-S/2", ratio=1.3)
+    write_throughput(second, "DiT-B/2", ratio=1.1)
+    assert merged(Path(sound.results), tmp_path / "second", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    (line,) = [line for line in said.out.splitlines() if line.startswith("kept: ")]
+    assert line.startswith("kept: analysis/throughput/DiT-S-2.json: a step 1.020 times")
+    assert line.endswith("; the first's is taken")
+    taken = tmp_path / "out/analysis/throughput"
+    assert (taken / speed.name).read_bytes() == speed.read_bytes()
+    assert (taken / "DiT-B-2.json").is_file()
+    # Beside a conflict it is listed, and not counted.
+    change_weights(tmp_path / "second")
+    assert merged(Path(sound.results), tmp_path / "second", tmp_path / "third") == 2
+    assert "1 conflicts; nothing was copied" in capsys.readouterr().err
 
 
 def test_the_work_that_is_further_is_kept(sound, tmp_path):
