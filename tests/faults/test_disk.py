@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from dtr.records.workdir import append_log, read_log
 from dtr.reporting.tables.build import build_table
 from dtr.reporting.tables.formats import write_tables
 from dtr.support.errors import Unwritable
-from dtr.support.files import read_json, replacing, write_text
+from dtr.support.files import canonical_json, read_json, replacing, write_text
 from tests.faults.conftest import room_for, train_arguments
-from tests.synthetic_results import write_metrics, write_training
+from tests.synthetic_results import write_everything, write_metrics, write_training
 from tests.unit.training.conftest import assert_same_state, run_to
 
 
@@ -116,6 +117,51 @@ def test_records_and_tables_that_find_no_room_stay_as_they_were(scale):
             write_tables(table, out)
     assert {path: path.read_bytes() for path in (path, *out.iterdir())} == before
     assert read_json(path)["metrics"][0]["value"] == 4.0
+
+
+OLD = "the page of before"
+
+
+def old_page(scale) -> Path:
+    """Records of a whole page, and an older page of them."""
+    write_everything(scale)
+    page = Path(Places(scale.results).now()) / "report/index.html"
+    write_text(page, OLD)
+    return page
+
+
+def report(scale) -> int:
+    return main(["report", "--settings", canonical_json(scale.plain())])
+
+
+def left_over(page: Path) -> list[Path]:
+    return [path for path in page.parents[1].rglob(".*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_page_that_finds_no_room_leaves_the_old_one(scale, capsys):
+    """At each stage of its making: with the claims, the figures, and the page itself."""
+    page = old_page(scale)
+    for size, where in ((20_000, "claims/claims.json"), (90_000, "figures/"), (300_000, page.name)):
+        with room_for(size):
+            assert report(scale) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("dtr report: ") and where in line
+        assert line.endswith(": cannot be written (File too large)")
+        assert page.read_text() == OLD and not left_over(page)
+    assert report(scale) == 0
+    assert page.stat().st_size > 300_000 and (page.parent / "built.json").is_file()
+
+
+def test_a_page_on_a_disk_that_is_really_full(scale, small_disk, capsys):
+    disk = small_disk("size=8m")
+    scale = scale.model_copy(update={"results": str(disk)})
+    page = old_page(scale)
+    (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - (60 << 10)))
+    assert report(scale) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dtr report: ") and line.endswith("(No space left on device)")
+    assert page.read_text() == OLD and not left_over(page)
 
 
 def test_a_line_of_the_log_that_found_no_room_costs_no_other(tmp_path):
