@@ -88,6 +88,9 @@ def devices(scale: "Scale") -> Iterator[Finding]:
     import torch
 
     execution = scale.execution
+    if execution.nodes > 1 and shutil.which("srun") is None:
+        found = f"no srun; execution.nodes = {execution.nodes}"
+        yield Finding(MISSING, "nodes", found, "run it where SLURM is, or set execution.nodes: 1")
     if execution.device == "cpu":
         cores = os.cpu_count() or 1
         yield Finding(OK, "device", f"cpu, {cores} cores")

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -121,12 +122,11 @@ def _batch_problems(scale: Scale) -> Iterator[str]:
     clusters = settings_model("weighting", "ant_uw").model_fields["clusters"].default
     clusters = scale.weighting.get("ant_uw", {}).get("clusters", clusters)
     for where, batch in batches.items():
-        portions = ("execution.accumulation", scale.execution.accumulation)
-        if scale.execution.processes > 1:
-            portions = (
-                "execution.processes times execution.accumulation",
-                scale.execution.processes * scale.execution.accumulation,
-            )
+        execution = scale.execution
+        cuts = {"processes": execution.processes, "nodes": execution.nodes}
+        cuts = {name: count for name, count in cuts.items() if count > 1}
+        cuts["accumulation"] = execution.accumulation
+        portions = (" times ".join(f"execution.{name}" for name in cuts), prod(cuts.values()))
         for what, count in (("weighting.ant_uw.clusters", clusters), portions):
             if batch % count:
                 yield f"{where} = {batch}: not divisible by {what} ({count})"

@@ -107,7 +107,8 @@ class ExecutionSettings(Settings):
     # GPUs of one machine that jobs share out, as CUDA_VISIBLE_DEVICES names them: numbers or UUIDs.
     # None: all there are. The variable itself goes first, where it is set.
     devices: Annotated[list[Gpu], Field(min_length=1)] | None = None
-    processes: Count = 1  # of one training, by torchrun on one machine; each takes a device
+    processes: Count = 1  # of one training on one machine, by torchrun; each takes a device
+    nodes: Count = 1  # machines of one training, with so many processes each; under SLURM
     accumulation: Count = 1  # portions of a batch, one after the other, where memory is short
     # Images that an autoencoder encodes or decodes at once; None: 500 of 32 x 32 pixels, 7 of 256.
     autoencoder_batch: Count | None = None
@@ -129,6 +130,8 @@ class ExecutionSettings(Settings):
             return self
         if self.device != "cuda":
             raise ValueError(f"devices {self.devices} are of no use with device {self.device}")
+        if self.nodes > 1:
+            raise ValueError(f"devices {self.devices} are of one machine, with nodes {self.nodes}")
         if len(self.devices) < self.processes:
             raise ValueError(f"processes {self.processes} exceeds the devices {self.devices}")
         return self

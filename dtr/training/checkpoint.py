@@ -1,6 +1,7 @@
 """Checkpoints of a training run: whole or absent, checked on load, the last two kept."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_json, replacing, write_json
 
 KEPT = 2
+LOOK = 0.5  # seconds between looks for a file that another machine has written
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -56,6 +58,16 @@ def load_checkpoint(
             )
         return state
     return None
+
+
+def wait_for_checkpoint(folder: Path, step: int, *, seconds: float) -> bool:
+    """Whether the checkpoint of `step`, which another machine has seen, is seen here in time."""
+    until = time.monotonic() + seconds
+    while step not in _steps(folder):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK)
+    return True
 
 
 def _steps(folder: Path) -> list[int]:

@@ -59,12 +59,16 @@ class World:
         return values
 
     def agreed(self, decision: bool) -> bool:
-        """The decision of the first process, so that all stop or go on together."""
+        """Whether any process decided so, that all stop or go on together; waits for all."""
+        return self.highest(int(decision)) > 0
+
+    def highest(self, value: int) -> int:
+        """The largest `value` of all processes, the same on each of them; waits for all."""
         if self.size == 1:
-            return decision
-        flag = torch.tensor(int(decision), device=self.device)
-        dist.broadcast(flag, src=0)
-        return bool(flag)
+            return value
+        values = torch.tensor(value, device=self.device)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
 
 
 @contextmanager

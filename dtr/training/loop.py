@@ -3,7 +3,9 @@
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +20,12 @@ from dtr.records.workdir import append_log, exclusive, read_log
 from dtr.support.errors import Refusal, Suspended
 from dtr.support.progress import Progress
 from dtr.training.budget import deadline, interruptible, scheduler_job
-from dtr.training.checkpoint import load_checkpoint, save_checkpoint
+from dtr.training.checkpoint import load_checkpoint, save_checkpoint, wait_for_checkpoint
 from dtr.training.distributed import World
 from dtr.training.means import MEANS, Means
 from dtr.training.trainer import Trainer
 
+SEEN_WITHIN = 120.0  # seconds in which a shared file system shows what another machine wrote
 LOG_EVERY = 10  # steps averaged into one line of the log; checks and checkpoints in between
 
 
@@ -61,7 +64,7 @@ def train_run(
         return trainer, folder, None
     holding = exclusive(folder, job=scheduler_job()) if world.first else nullcontext()
     with holding, interruptible() as interrupted:
-        saved = load_checkpoint(folder, fingerprint, at_most=step, device=world.device)
+        saved = _newest(folder, fingerprint, at_most=step, world=world)
         if saved is not None:
             trainer.restore(saved)
             print(f"{title}: resumed at step {trainer.step}", flush=True)
@@ -118,11 +121,27 @@ def _loop(
     return None
 
 
+def _newest(folder: Path, fingerprint: str, *, at_most: int, world: World) -> dict[str, Any] | None:
+    """The checkpoint that the first process finds, for all: other machines may see files later."""
+    load = partial(load_checkpoint, folder, fingerprint, device=world.device)
+    found = load(at_most=at_most) if world.first else None
+    step = world.highest(-1 if found is None else found["step"])
+    if world.first or step < 0:
+        return found
+    if wait_for_checkpoint(folder, step, seconds=SEEN_WITHIN):
+        found = load(at_most=step)
+    if found is None or found["step"] != step:
+        raise Refusal(
+            f"{folder}: the first process goes on from step {step}, whose checkpoint is not found "
+            "here; is the folder shared by all machines of this training?"
+        )
+    return found
+
+
 def _rewind(trainer: Trainer, folder: Path) -> str:
     """Go back to the last good checkpoint (or the start) after a non-finite loss; the reason."""
     reason = f"loss or weights not finite by step {trainer.step}"
-    device = trainer.world.device
-    good = load_checkpoint(folder, trainer.fingerprint, at_most=trainer.step, device=device)
+    good = _newest(folder, trainer.fingerprint, at_most=trainer.step, world=trainer.world)
     if good is None:
         good = Trainer(trainer.settings, trainer.data, trainer.world).state()
     trainer.restore(good)

@@ -52,6 +52,15 @@ def test_with_gpus_every_job_that_computes_takes_its_own(project, smoke):
     assert several in found["train"]
 
 
+def test_a_training_on_several_machines_is_started_on_each(project, smoke):
+    changes = {"device": "cuda", "processes": 4, "nodes": 2}
+    found = jobs(project, "nodes", smoke | {"execution": smoke["execution"] | changes})
+    train, latents = found["train"], found["cache_latents"]
+    assert "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1" in train
+    assert "python -m dtr torchrun --nnodes 2 --nproc-per-node 4 -m -- dtr train --run" in train
+    assert re.search(r"gpu=8\b.*nodes=2\b", train) and "srun" not in latents
+
+
 @pytest.mark.slow
 def test_two_processes_through_the_rule_train_the_same_weights_as_one(project, smoke):
     slots = smoke["slots"]

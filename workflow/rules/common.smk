@@ -75,10 +75,18 @@ ENVIRONMENT = f"../../envs/environment-{'cuda' if GPUS else 'cpu'}.yaml"
 if GPUS and SCALE.execution.devices is not None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, SCALE.execution.devices)))
 
-# Several processes of one job are started by torchrun.
-START = "python -m dtr"
-if (several := SCALE.execution.processes) > 1:
+# Several processes of one job are started by torchrun, of a training on several machines by one
+# torchrun on each, which SLURM starts.
+START = START_TRAINING = "python -m dtr"
+several, nodes = SCALE.execution.processes, SCALE.execution.nodes
+if several > 1:
     START = f"python -m dtr torchrun --standalone --nproc-per-node {several} -m -- dtr"
+    START_TRAINING = START
+if nodes > 1:
+    START_TRAINING = (
+        f"srun --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --kill-on-bad-exit=1"
+        f" python -m dtr torchrun --nnodes {nodes} --nproc-per-node {several} -m -- dtr"
+    )
 
 
 def named(assets, *, fetched: bool) -> str:

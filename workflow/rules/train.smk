@@ -16,7 +16,8 @@ rule train:
         ENVIRONMENT
     threads: SCALE.execution.processes
     resources:
-        gpu=GPUS * SCALE.execution.processes,
+        gpu=GPUS * SCALE.execution.processes * SCALE.execution.nodes,
+        nodes=SCALE.execution.nodes,
         runtime=SCALE.execution.runtime_minutes,
         device=SCALE.execution.device,
         accumulation=SCALE.execution.accumulation,
@@ -32,7 +33,7 @@ rule train:
         work=work_folder,
         folder=subpath(output.record, parent=True),
     shell:
-        START + " train --run {wildcards.run} --step {wildcards.step}"
+        START_TRAINING + " train --run {wildcards.run} --step {wildcards.step}"
         " --settings {params.settings:q} --data {input.data:q} --work {params.work:q}"
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation} --rng {resources.rng}"

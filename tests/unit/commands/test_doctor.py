@@ -104,6 +104,13 @@ def test_too_few_gpus_and_too_little_shared_memory(examined, digits, monkeypatch
     assert any("missing  shared memory" in line and "--shm-size" in line for line in lines)
 
 
+def test_several_machines_without_slurm(examined, digits, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    status, lines, _ = examined(execution=digits["execution"] | {"nodes": 2})
+    assert status == 2
+    assert any("missing  nodes" in x and "no srun; execution.nodes = 2" in x for x in lines)
+
+
 def test_a_disk_that_is_too_small_is_a_warning(examined, monkeypatch):
     usage = shutil.disk_usage(".")._replace(free=1000)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
