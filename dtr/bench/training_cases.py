@@ -17,7 +17,8 @@ from dtr.data.batches import draw_batch, draw_rows
 from dtr.data.latents import LatentDataset
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, hash_json, write_json
-from dtr.training.means import Means
+from dtr.training.core import REDUCED
+from dtr.training.means import GRAPHS, Means
 from dtr.training.trainer import Trainer
 from dtr.weighting import build_weighting
 
@@ -86,26 +87,26 @@ def step_variants(
 ) -> dict[str, Variant]:
     """Training steps of one run by precision and means, by name.
 
-    A name that ends in ", no routing" is that of the way before it, with its masks taken out.
+    Ways of the same means share a trainer. Where a name ends in ", no routing", its masks are out.
     """
-    _check_memory(settings, bench.device, len(ways))
+    _check_memory(settings, bench.device, len({means for _, means in ways.values()}))
     network = count_network(settings.backbone, settings.inputs)
     flops = 3 * 2 * network.macs * settings.training.batch_size  # forward, and twice that backward
     variants, trainers = {}, {}
     for name, (precision, means) in ways.items():
-        routed = name.removesuffix(WITHOUT)
-        if routed not in trainers:
-            trainers[routed] = noise_trainer(
-                with_precision(settings, precision), bench.device, means
-            )
-        trainer = trainers[routed]
-        run = trainer.train_step if routed == name else partial(_unrouted_step, trainer)
-        variants[name] = Variant(run, flops=flops)
+        if means not in trainers:
+            trainers[means] = noise_trainer(settings, bench.device, means)
+        step = partial(_step, trainers[means], precision, routed=not name.endswith(WITHOUT))
+        variants[name] = Variant(step, flops=flops)
     return variants
 
 
-def _unrouted_step(trainer: Trainer) -> None:
-    masks, trainer.model.routing = trainer.model.routing, None
+def _step(trainer: Trainer, precision: str, *, routed: bool) -> None:
+    """A step in a precision (not float16, which has a loss scale), with masks or without."""
+    trainer.objective.reduced = REDUCED.get(precision)
+    masks = trainer.model.routing
+    if not routed:
+        trainer.model.routing = None
     try:
         trainer.train_step()
     finally:
@@ -124,8 +125,10 @@ def _step_of_paper(name: str) -> Callable[[Bench], dict[str, Variant]]:
             ways["bfloat16, compiled"] = ("bfloat16", Means(compile="blocks"))
         if not bench.small and on_gpu:
             ways[f"bfloat16, compiled{WITHOUT}"] = ways["bfloat16, compiled"]
+            ways["bfloat16, CUDA graphs"] = ("bfloat16", Means(compile=GRAPHS))
         if not bench.small and on_gpu and name == "DiT-L/2":
             del ways["float32"]  # four of them would not fit beside their activations
+            del ways["bfloat16, CUDA graphs"]
             ways["bfloat16, compiled, recomputed"] = (
                 "bfloat16",
                 Means(compile="blocks", recompute="blocks"),
@@ -139,7 +142,17 @@ def _step_of_adm(bench: Bench) -> dict[str, Variant]:
     size = SMALL_ADM if bench.small else ADM_64
     side, batch = (8, 2) if bench.small else (64, 1 if bench.device == "cpu" else 64)
     inputs = Inputs(input_size=side, in_channels=3, num_classes=1000, label_dropout=0.1)
-    ways = {"float32": EAGER, "bfloat16": ("bfloat16", Means())}
+    last = Means(memory_format="channels_last")
+    ways = {
+        "float32": EAGER,
+        "bfloat16": ("bfloat16", Means()),
+        "float32, channels last": ("float32", last),
+        "bfloat16, channels last": ("bfloat16", last),
+    }
+    if bench.device != "cpu" and not bench.small:
+        for name, layout in (("", "contiguous"), (", channels last", "channels_last")):
+            means = Means(compile="blocks", memory_format=layout)
+            ways[f"bfloat16, compiled{name}"] = ("bfloat16", means)
     return step_variants(bench, with_network(size, inputs, batch), ways)
 
 
@@ -152,6 +165,9 @@ def _step_at_digits(bench: Bench) -> dict[str, Variant]:
         "DTR, batches ahead": ("float32", Means(ahead=4)),
         "DTR, noise of the device": ("float32", Means(rng="device")),
     }
+    if bench.device != "cpu" and not bench.small:
+        ways["DTR, compiled"] = ("float32", Means(compile="blocks"))
+        ways["DTR, CUDA graphs"] = ("float32", Means(compile=GRAPHS))
     return step_variants(bench, settings, ways)
 
 

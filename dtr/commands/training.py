@@ -33,7 +33,11 @@ def train(args: argparse.Namespace) -> None:
     settings = parse(RunSettings, args.settings, source="--settings")
     data = open_training_data(args.data)
     means = Means(
-        rng=args.rng, compile=args.compile, recompute=args.recompute, attention=args.attention
+        rng=args.rng,
+        compile=args.compile,
+        recompute=args.recompute,
+        attention=args.attention,
+        memory_format=args.memory_format,
     )
     execution = Execution(args.checkpoint_seconds, args.budget_minutes, args.accumulation, means)
     title = f"train {args.run} seed {settings.seed}"
@@ -89,11 +93,25 @@ def add_verbs(verbs: options.Verbs) -> None:
         help="portions of a batch, one after the other, where memory is short",
     )
     options.add_rng(verb)
-    for name, help in (
-        ("--compile", "compile each block of the network: seconds now, faster steps"),
-        ("--recompute", "activations again in the backward pass: less memory, the same numbers"),
-    ):
-        verb.add_argument(name, choices=("nothing", "blocks"), default="nothing", help=help)
+    verb.add_argument(
+        "--compile",
+        choices=("nothing", "blocks", "blocks-reduce-overhead"),
+        default="nothing",
+        help="compile each block of the network: seconds now, faster steps; the last as CUDA "
+        "graphs, for small networks on a GPU",
+    )
+    verb.add_argument(
+        "--recompute",
+        choices=("nothing", "blocks"),
+        default="nothing",
+        help="activations again in the backward pass: less memory, the same numbers",
+    )
+    verb.add_argument(
+        "--memory-format",
+        choices=("contiguous", "channels_last"),
+        default="contiguous",
+        help="of images inside networks of convolutions; what is stored stays as it is",
+    )
     verb.add_argument(
         "--attention",
         choices=("fast", "ordered"),

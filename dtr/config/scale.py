@@ -119,10 +119,23 @@ class ExecutionSettings(Settings):
     runtime_minutes: Count  # of one training job; longer runs go on in the next
     # Where the noise of trainings and samples is drawn; auto: on the device, of a CPU on the host.
     rng: Literal["auto", "host", "device"] = "auto"
-    compile: Literal["nothing", "blocks"] = "nothing"  # of a network in training, one by one
+    # Of a network in training, one by one; reduce-overhead: as CUDA graphs, for small networks.
+    compile: Literal["nothing", "blocks", "blocks-reduce-overhead"] = "nothing"
     recompute: Literal["nothing", "blocks"] = "nothing"  # activations, where memory is short
     # ordered: a GPU repeats a training bit for bit, slower; a CPU does anyway.
     attention: Literal["fast", "ordered"] = "fast"
+    # Of images inside networks of convolutions (ADM) in training; weights are stored as ever.
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+
+    @model_validator(mode="after")
+    def _graphs_of_whole_batches(self) -> Self:
+        given = {"device": self.device, "recompute": self.recompute}
+        given["accumulation"] = self.accumulation
+        needed = {"device": "cuda", "recompute": "nothing", "accumulation": 1}
+        for name, value in given.items():
+            if self.compile == "blocks-reduce-overhead" and value != needed[name]:
+                raise ValueError(f"compile {self.compile} needs {name} {needed[name]}, not {value}")
+        return self
 
     @model_validator(mode="after")
     def _enough_devices(self) -> Self:

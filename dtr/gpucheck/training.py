@@ -14,7 +14,14 @@ from torch import Tensor
 
 from dtr.analysis.throughput import noise_trainer
 from dtr.bench.timing import Bench
-from dtr.bench.training_cases import DIGITS, cached_latents, of_paper, with_network, with_precision
+from dtr.bench.training_cases import (
+    DIGITS,
+    SMALL_ADM,
+    cached_latents,
+    of_paper,
+    with_network,
+    with_precision,
+)
 from dtr.config.backbones import DiTSize, Inputs
 from dtr.config.stages import RunSettings
 from dtr.data.latents import LatentDataset
@@ -23,10 +30,12 @@ from dtr.support.files import canonical_json
 from dtr.support.gpus import LAUNCHER
 from dtr.training.distributed import World
 from dtr.training.feed import build_feed
-from dtr.training.means import Means
+from dtr.training.means import GRAPHS, Means
 from dtr.weighting import build_weighting
 
 CURVE = {"float32": 1e-2, "bfloat16": 5e-2}  # of the loss, in means over a tenth of the steps
+WAYS = 1e-2  # of the same, with other kernels in the same precision
+HOST = Means(rng="host")  # noise as on a CPU
 PATIENCE = 300  # seconds for one training of a check
 BLOCKS = (4, 8)  # depths whose memory is compared
 PART = 0.5  # of one block's output: what routing may keep of a block more than no routing does
@@ -42,10 +51,10 @@ def digits_run(precision: str = "float32", batch_size: int = 32) -> RunSettings:
 
 def curves(device: str, steps: int) -> Check:
     """Losses of the same training on the CPU and here, noise drawn on the host for both."""
-    losses = {"CPU": _losses(digits_run(), "cpu", steps)}
+    losses = {"CPU": losses_of(digits_run(), "cpu", steps)}
     differences = {}
     for precision in CURVE:
-        losses[precision] = _losses(digits_run(precision), device, steps)
+        losses[precision] = losses_of(digits_run(precision), device, steps)
         differences[precision] = float((losses[precision] / losses["CPU"] - 1).abs().max())
     good = all(differences[name] <= limit for name, limit in CURVE.items())
     shown = ", ".join(
@@ -55,8 +64,9 @@ def curves(device: str, steps: int) -> Check:
     return judged("training curve", good, says, steps=steps, **differences)
 
 
-def _losses(settings: RunSettings, device: str, steps: int) -> Tensor:
-    trainer = noise_trainer(settings, device, Means(rng="host"))
+def losses_of(settings: RunSettings, device: str, steps: int, means: Means = HOST) -> Tensor:
+    """Losses of a training on noise, in means over a tenth of the steps: [10] float32."""
+    trainer = noise_trainer(settings, device, means)
     losses = torch.stack([trainer.train_step()[0] for _ in range(steps)])
     return losses.view(10, -1).mean(dim=1).cpu()
 
@@ -149,6 +159,30 @@ def _kill_amid(process: subprocess.Popen, work: Path) -> None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def ways(device: str, steps: int) -> Check:
+    """Losses of trainings that are compiled or laid out otherwise, beside plain ones."""
+    pixels = Inputs(input_size=8, in_channels=3, num_classes=10, label_dropout=0.1)
+    networks = {"DiT": digits_run(), "ADM": with_network(SMALL_ADM, pixels, 32)}
+    chosen = {("ADM", "channels last"): Means(memory_format="channels_last")}
+    if device != "cpu":  # where compiling takes longer than all else that is checked
+        chosen |= {
+            ("DiT", "compiled"): Means(compile="blocks"),
+            ("DiT", "CUDA graphs"): Means(compile=GRAPHS),
+            ("ADM", "compiled"): Means(compile="blocks", memory_format="channels_last"),
+        }
+    plain = {name: losses_of(settings, device, steps, Means()) for name, settings in
+             networks.items()}  # fmt: skip
+    errors = {
+        f"{name}, {way}": float(
+            (losses_of(networks[name], device, steps, means) / plain[name] - 1).abs().max()
+        )
+        for (name, way), means in chosen.items()
+    }
+    shown = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
+    says = f"{steps} steps, largest relative difference of the loss: {shown} (accepted {WAYS:g})"
+    return judged("other ways", max(errors.values()) <= WAYS, says, steps=steps, **errors)
 
 
 def parts(device: str, folder: Path) -> Check:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dtr.backbones.dropout import ImageDropout, dropouts_of
 from dtr.support.errors import Refusal
 
 Parts = Literal["nothing", "blocks"]
+GRAPHS = "blocks-reduce-overhead"  # torch's name of compiling into CUDA graphs
+Compiled = Literal["nothing", "blocks", "blocks-reduce-overhead"]
+Format = Literal["contiguous", "channels_last"]
 
 
 @dataclass(frozen=True)
@@ -23,22 +26,30 @@ class Means:
 
     rng: Literal["auto", "host", "device"] = "auto"  # where noise is drawn; of a CPU on the host
     ahead: int | None = None  # batches made ahead of time; None: none on a CPU
-    compile: Parts = "nothing"  # each block of the network by itself
+    compile: Compiled = "nothing"  # each block of the network by itself
     recompute: Parts = "nothing"  # activations inside of blocks, in the backward pass
     attention: Literal["fast", "ordered"] = "fast"  # ordered: a GPU's sums always in one order
+    memory_format: Format = "contiguous"  # of the images inside a network
 
 
 MEANS = Means()
 
 
-def prepare(model: nn.Module, means: Means, rng: str) -> None:
+def prepare(
+    model: nn.Module, means: Means, rng: str, *, device: str = "cpu", accumulation: int = 1
+) -> None:
     """Compile the blocks of a network, or have them computed again, as `means` say.
 
-    `rng`: of the feed. Dropout from generators cannot be drawn twice.
+    `rng`: of the feed. Dropout from generators cannot be drawn twice.  accumulation: portions of a
+    batch, of which CUDA graphs take one.
     """
     if means.attention == "ordered":
         fix_order()
-    compiled, recomputed = means.compile == "blocks", means.recompute == "blocks"
+    if means.memory_format == "channels_last":
+        _channels_last(model)
+    compiled, recomputed = means.compile != "nothing", means.recompute == "blocks"
+    if means.compile == GRAPHS:
+        _check_graphs(device, recomputed, accumulation)
     if not (compiled or recomputed):
         return
     blocks = list(getattr(model, "blocks", ()))
@@ -55,9 +66,43 @@ def prepare(model: nn.Module, means: Means, rng: str) -> None:
         )
     if compiled:
         _ready_to_compile(model, len(blocks))
+    options = {"mode": "reduce-overhead"} if means.compile == GRAPHS else {}
     for block in blocks:
-        inner = torch.compile(block.forward, dynamic=False) if compiled else block.forward
+        inner = block.forward
+        if compiled:
+            inner = torch.compile(inner, dynamic=False, **options)
         block.forward = _recomputed(inner) if recomputed else inner
+
+
+def _check_graphs(device: str, recomputed: bool, accumulation: int) -> None:
+    """Refuse CUDA graphs where there are none, or where one replay would spoil another's results.
+
+    A graph writes to the same memory whenever it is replayed: over the gradients of the portion
+    before, and in the midst of a backward pass that computes activations again.
+    """
+    if not device.startswith("cuda"):
+        trouble = f"{device} has no CUDA graphs; accepted: nothing, blocks"
+    elif recomputed:
+        trouble = "accepted with execution.recompute = nothing"
+    elif accumulation > 1:
+        trouble = f"accumulation = {accumulation}; accepted: 1"
+    else:
+        return
+    raise Refusal(f"execution.compile = {GRAPHS}: {trouble}")
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Have each convolution of images take, and so give, their channels side by side.
+
+    The weights stay as they are, and with them gradients, moments, checkpoints and exports.
+    """
+
+    def laid_out(_layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(value.contiguous(memory_format=torch.channels_last) for value in given)
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_pre_hook(laid_out)
 
 
 def _ready_to_compile(model: nn.Module, blocks: int) -> None:

@@ -16,7 +16,7 @@ from dtr.support.errors import Refusal
 from dtr.training.core import Objective, learning_rate
 from dtr.training.distributed import World
 from dtr.training.feed import build_feed
-from dtr.training.means import MEANS, Means, prepare
+from dtr.training.means import GRAPHS, MEANS, Means, prepare
 
 
 class Trainer:
@@ -50,7 +50,10 @@ class Trainer:
             data, settings, self.weighting.rule, world, rng=means.rng, ahead=means.ahead
         )
         self.rng = self.feed.rng
-        prepare(self.model, means, self.rng)
+        prepare(
+            self.model, means, self.rng, device=self.feed.device.type, accumulation=accumulation
+        )
+        self.graphs = means.compile == GRAPHS
         training = settings.training
         trained = [p for p in self.model.parameters() if p.requires_grad]
         groups = [{"params": trained, "weight_decay": training.weight_decay}]
@@ -124,6 +127,8 @@ class Trainer:
         self.optimizer.param_groups[0]["lr"] = learning_rate(training, self.step)
         # Before the forward pass, so that old gradients do not lie beside its activations.
         self.optimizer.zero_grad(set_to_none=True)
+        if self.graphs:  # whatever the last step's graphs gave may now be written over
+            torch.compiler.cudagraph_mark_step_begin()
         total = torch.zeros(3, device=self.world.device)
         for number, portion in enumerate(self.portions(), start=1):
             with self.world.adding_up(self.parallel, more=number < self.accumulation):

@@ -26,6 +26,7 @@ rule train:
         compile=SCALE.execution.compile,
         recompute=SCALE.execution.recompute,
         attention=SCALE.execution.attention,
+        memory_format=SCALE.execution.memory_format,
     params:
         settings=train_settings,
         revision=REVISIONS["train"],
@@ -38,6 +39,6 @@ rule train:
         " --out {params.folder:q} --device {resources.device} --threads {threads}"
         " --accumulation {resources.accumulation} --rng {resources.rng}"
         " --compile {resources.compile} --recompute {resources.recompute}"
-        " --attention {resources.attention}"
+        " --attention {resources.attention} --memory-format {resources.memory_format}"
         " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --budget-minutes {resources.runtime} 2>&1 | tee {log:q}"

@@ -45,6 +45,16 @@ def test_curves_and_parts_of_a_batch(tmp_path, one_thread):
     assert training.processes("cpu", tmp_path, 10, 1).status == "left out"
 
 
+def test_other_ways_agree_and_a_wrong_one_is_noticed(one_thread, monkeypatch):
+    check = training.ways("cpu", 10)
+    assert check.status == "ok" and "ADM, channels last" in check.says
+    assert check.values["ADM, channels last"] < 1e-4
+    losses_of = training.losses_of
+    wrong = lambda *given: losses_of(*given) * (1 + 0.02 * (given[-1] != training.Means()))  # noqa: E731
+    monkeypatch.setattr(training, "losses_of", wrong)
+    assert training.ways("cpu", 10).status == "failed"
+
+
 @pytest.mark.slow
 def test_a_killed_training_ends_in_the_same_weights(tmp_path):
     check = training.resume("cpu", tmp_path, 40)
