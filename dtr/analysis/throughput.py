@@ -49,8 +49,17 @@ class NoiseLatents(TrainingData):
         return draws.standard_normal((len(rows), *self.shape), dtype=np.float32)[part]
 
 
-def noise_trainer(settings: RunSettings, device: str = "cpu", means: Means = MEANS) -> Trainer:
-    """A run of `settings` on noise, at its start; its routing may be any but "none"."""
+def noise_trainer(
+    settings: RunSettings,
+    device: str = "cpu",
+    means: Means = MEANS,
+    *,
+    world: World | None = None,
+) -> Trainer:
+    """A run of `settings` on noise, at its start; its routing may be any but "none".
+
+    world: the processes that it is cut over, on their own devices; None: this one, on `device`.
+    """
     inputs, count = settings.inputs, max(1024, settings.training.batch_size)
     text = {}
     if inputs.text_tokens is not None:
@@ -62,7 +71,7 @@ def noise_trainer(settings: RunSettings, device: str = "cpu", means: Means = MEA
         labels=np.arange(count) % inputs.num_classes,
         **text,
     )
-    trainer = Trainer(settings, data, World(device=device), means=means)
+    trainer = Trainer(settings, data, world or World(device=device), means=means)
     trainer.model.train()
     return trainer
 

@@ -1,22 +1,30 @@
 """The bench as a whole: chosen cases one after the other, a table, a record, a comparison."""
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from math import isfinite
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
-from dtr.bench import drawing_cases, measuring_cases, training_cases, workflow_cases
+from dtr.bench import (
+    drawing_cases,
+    measuring_cases,
+    scaling_cases,
+    training_cases,
+    workflow_cases,
+)
 from dtr.bench.timing import Bench, Case, CaseTimes, matmul_rate, time_case
 from dtr.records.provenance import provenance
-from dtr.records.schema import Record, read_record, write_record
+from dtr.records.schema import Record, write_record
 from dtr.support.errors import Refusal
 from dtr.support.progress import Progress
 
-MODULES = (training_cases, drawing_cases, measuring_cases, workflow_cases)
+MODULES = (training_cases, scaling_cases, drawing_cases, measuring_cases, workflow_cases)
 CASES = {case.name: case for module in MODULES for case in module.CASES}
+BUSY = 0.3  # load by the number of cores above which another's work is in the times
 LONG = ("step-dit-l2", "step-adm-64", "distances-50k")  # on two cores; run when they are named
 
 
@@ -26,6 +34,7 @@ class BenchRecord(Record):
     device: str
     threads: int
     small: bool = False
+    load: float | None = None  # processes that wanted a core when it began, mean of a minute
     matmul_rate: float | None = None  # bf16 operations per second, measured; GPUs only
     cases: list[CaseTimes]
 
@@ -46,12 +55,16 @@ def run_bench(
     device: str = "cpu",
     seconds: float = 10,
     small: bool = False,
+    processes: int = 1,
 ) -> BenchRecord:
     """Time the cases and write their record; what is done is printed and kept case by case.
 
-    seconds: of each case, in rounds of all of its variants; three rounds at least.
+    seconds: of each case, in rounds of all of its variants; three rounds at least.  processes: at
+    most, of the case of several.
     """
-    started = time.perf_counter()
+    started, load = time.perf_counter(), os.getloadavg()[0]
+    if load > BUSY * (cores := os.cpu_count() or 1):
+        print(f"this machine is busy (load {load:.1f} of {cores} cores): believe ratios only")
     cases = chosen_cases(names, device)
     rate = matmul_rate(device) if device != "cpu" else None
     times: list[CaseTimes] = []
@@ -61,6 +74,7 @@ def run_bench(
             device=device,
             threads=torch.get_num_threads(),
             small=small,
+            load=load,
             matmul_rate=rate,
             cases=times,
             provenance=provenance(device),
@@ -69,8 +83,9 @@ def run_bench(
 
     with Progress("bench", len(cases), unit="case") as progress:
         for case in cases:
-            with tempfile.TemporaryDirectory(prefix="dtr-bench-") as folder:
-                bench = Bench(device, Path(folder), small)
+            with tempfile.TemporaryDirectory(prefix="dtr-bench-") as folder, ExitStack() as stack:
+                threads = torch.get_num_threads()
+                bench = Bench(device, Path(folder), small, threads, processes, stack)
                 times.append(time_case(case, bench, seconds=seconds, rate=rate))
             if device != "cpu":
                 torch.cuda.empty_cache()
@@ -97,32 +112,3 @@ def lines(times: CaseTimes) -> Iterator[str]:
         if timing.peak_bytes is not None:
             row += f"{timing.peak_bytes / 1e9:8.2f} GB"
         yield row
-
-
-def compare(now: BenchRecord, against: Path, *, slower: float) -> list[str]:
-    """Print each variant's time by that of an earlier record; the names of those above `slower`."""
-    before = read_record(BenchRecord, against)
-    known = {
-        (case.name, timing.variant): timing.seconds
-        for case in before.cases
-        for timing in case.timings
-    }
-    if (before.device, before.small) != (now.device, now.small):
-        raise Refusal(
-            f"--against {against}: of device {before.device}{' in small' * before.small}, this one "
-            f"is of {now.device}{' in small' * now.small}; accepted: a record of the same"
-        )
-    machines = [one.provenance.get("cpu") for one in (before, now)]
-    if machines[0] != machines[1]:
-        print(f"another processor: {machines[0]} before, {machines[1]} now")
-    found = []
-    for case in now.cases:
-        for timing in case.timings:
-            old = known.get((case.name, timing.variant))
-            if old is None or not isfinite(old):
-                continue
-            ratio = timing.seconds / old
-            print(f"  {case.name:<20}{timing.variant:<32}{ratio:8.3f}x of before")
-            if ratio > slower:
-                found.append(f"{case.name} ({timing.variant})")
-    return found

@@ -6,7 +6,7 @@ Machines are shared and noisy: a ratio is taken within a round, in which every v
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +26,9 @@ class Bench:
     device: str
     folder: Path
     small: bool = False  # a few seconds in all: shows that it runs, and nothing about speed
-    stack: ExitStack | None = None  # what is closed when a case is done
+    threads: int = 1  # of the CPU
+    processes: int = 1  # of the case of several; each takes a device
+    stack: ExitStack = field(default_factory=ExitStack)  # what is closed when a case is done
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,31 @@ from dtr.support.threads import use_threads
 
 def bench(args: argparse.Namespace) -> None:
     """Time what the benchmark does on this machine, each case beside its own baseline."""
-    from dtr.bench.run import CASES, compare, run_bench
+    from dtr.bench.compare import compare, read_earlier
+    from dtr.bench.run import CASES, chosen_cases, run_bench
 
     if args.list:
         for case in CASES.values():
             print(f"{case.name:<18}{case.says}")
         return
-    if args.against is not None and not args.against.is_file():
-        raise Refusal(f"--against {args.against}: no such file")
-    use_device(args.device)
-    use_threads(args.threads)
     names = [name for name in args.cases.split(",") if name]
-    record = run_bench(names, args.out, device=args.device, seconds=args.seconds, small=args.small)
+    chosen = [case.name for case in chosen_cases(names, args.device)]
+    before = None
+    if args.against is not None:  # read now: --out may be the same file
+        before = read_earlier(args.against, device=args.device, small=args.small, cases=chosen)
+    processes = args.processes or (2 if args.device == "cpu" else 1)
+    use_device(args.device, processes)
+    use_threads(args.threads)
+    record = run_bench(
+        names,
+        args.out,
+        device=args.device,
+        seconds=args.seconds,
+        small=args.small,
+        processes=processes,
+    )
     print(f"bench: {args.out}")
-    if args.against is not None and (found := compare(record, args.against, slower=args.slower)):
+    if before is not None and (found := compare(record, before, slower=args.slower)):
         raise Refusal(
             f"--against {args.against}: slower than {args.slower:g} times before: "
             f"{', '.join(found)}"
@@ -63,6 +74,11 @@ def add_verbs(verbs: options.Verbs) -> None:
         "--seconds", type=at_least(0.0), default=10.0, help="of a case; three rounds at least"
     )
     verb.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
+    verb.add_argument(
+        "--processes",
+        type=at_least(1),
+        help="at most, of the case `scaling`, a GPU each; two on a CPU without it, and one on GPUs",
+    )
     options.add_path(
         verb, "--against", "a record of this verb: its times are compared", required=False
     )

@@ -16,7 +16,8 @@ from dtr.support.files import write_text
 from dtr.support.progress import Progress
 
 STEPS = 200
-TIMED = ("step-digits", "step-dit-s2", "step-dit-b2", "step-dit-l2", "noise", "sampling-dit")
+TIMED = ("step-digits", "step-dit-s2", "step-dit-b2", "step-dit-l2", "noise", "sampling-dit",
+         "scaling")  # fmt: skip
 
 
 class GpuRecord(Record):
@@ -79,7 +80,14 @@ def run_checks(
                 progress.advance()
     if timed:
         file = out / "bench.json"
-        bench = run_bench(TIMED, file, device=device, seconds=0 if small else 3, small=small)
+        bench = run_bench(
+            TIMED,
+            file,
+            device=device,
+            seconds=0 if small else 3,
+            small=small,
+            processes=processes,
+        )
     write_checks(out, record())
     return record()
 
