@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_timed(bench, tmp_
     refused(kept.replace('"small": true', '"small": false'), "of device cpu, this one is of cpu in")
     refused(kept.replace('"features"', '"noise"'), "none of these cases is timed there; those are:")
     refused("{", f"--against {other}: not readable as JSON")
-    refused("{}", f"--against {other}: schema_version 1")
+    refused("{}", "schema_version 1: this version reads")
     refused(None, f"--against {other}: no such file")
     assert out.read_text(encoding="utf-8") == kept
 

@@ -117,6 +117,13 @@ def test_the_processes_of_a_killed_launcher_end_with_it(root, tmp_path):
     assert not any(process.is_running() for process in processes)
 
 
+@pytest.mark.parametrize("nodes", ["0", "two", "2:", "1.5"])
+def test_a_number_of_machines_that_is_none_is_refused(nodes, capsys):
+    assert main(["torchrun", "--nnodes", nodes, "job.py"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"dtr torchrun: --nnodes {nodes}: accepted: a number of machines, or MIN:MAX"
+
+
 def test_several_machines_without_slurm_are_told_where_to_meet(monkeypatch, capsys):
     for name in [name for name in os.environ if name.startswith("SLURM")]:
         monkeypatch.delenv(name)
