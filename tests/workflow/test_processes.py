@@ -57,6 +57,9 @@ def test_a_training_on_several_machines_is_started_on_each(project, smoke):
     found = jobs(project, "nodes", smoke | {"execution": smoke["execution"] | changes})
     train, latents = found["train"], found["cache_latents"]
     assert "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1" in train
+    assert re.search(r"--cpus-per-task \d+ python -m dtr torchrun", train)
+    for asked in ("mpi=srun", "tasks=2", "tasks_per_gpu=0", "slurm_extra=--gpus-per-node=4"):
+        assert asked in train and asked not in latents
     assert "python -m dtr torchrun --nnodes 2 --nproc-per-node 4 -m -- dtr train --run" in train
     assert re.search(r"gpu=8\b.*nodes=2\b", train) and "srun" not in latents
 

@@ -82,11 +82,17 @@ several, nodes = SCALE.execution.processes, SCALE.execution.nodes
 if several > 1:
     START = f"python -m dtr torchrun --standalone --nproc-per-node {several} -m -- dtr"
     START_TRAINING = START
+ALLOCATION = {}
 if nodes > 1:
     START_TRAINING = (
         f"srun --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --kill-on-bad-exit=1"
+        " --cpus-per-task {threads}"
         f" python -m dtr torchrun --nnodes {nodes} --nproc-per-node {several} -m -- dtr"
     )
+    # Of SLURM's plugin: a task on each machine, and no step of one task around the srun.
+    ALLOCATION = {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0}
+    if GPUS:
+        ALLOCATION["slurm_extra"] = f"--gpus-per-node={several}"
 
 
 def named(assets, *, fetched: bool) -> str:

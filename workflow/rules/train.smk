@@ -16,6 +16,7 @@ rule train:
         ENVIRONMENT
     threads: SCALE.execution.processes
     resources:
+        **ALLOCATION,
         gpu=GPUS * SCALE.execution.processes * SCALE.execution.nodes,
         nodes=SCALE.execution.nodes,
         runtime=SCALE.execution.runtime_minutes,
