@@ -53,9 +53,9 @@ test: $(STAMP)  ## Run all tests
 bench: $(STAMP)  ## Time the work on this machine: make bench ARGS='--against FILE'
 	@$(RUN) python -m dtr bench $(ARGS)
 
-test-slurm: $(STAMP)  ## Run a sweep with faults on a SLURM started here (root; slurm-wlm and munge)
+test-slurm: $(STAMP)  ## Run sweeps with faults on a SLURM started here (root; slurm-wlm and munge)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c envs/constraints.txt -e '.[slurm]'
-	@$(RUN) DTR_TEST_SLURM=1 python -m pytest -s tests/slurm
+	@$(RUN) DTR_TEST_SLURM=$(or $(DTR_TEST_SLURM),1) python -m pytest -s tests/slurm $(ARGS)
 
 lint: $(STAMP)  ## Check style and formatting of the code and of the workflow
 	@$(RUN) ruff check
