@@ -92,6 +92,9 @@ BUILT_IN: dict[Family, dict[str, Part]] = {
     "extractor": {
         "digits_cnn": Part("dtr.assets.extractor:DigitsCNN", f"{_STAGES}:ExtractorSettings"),
         "inception": Part("dtr.assets.inception:Inception", f"{_OTHERS}:InceptionSettings"),
+        "inception_clean": Part(
+            "dtr.assets.inception_clean:InceptionClean", f"{_OTHERS}:InceptionCleanSettings"
+        ),
     },
 }
 # Settings of a part from outside whose builder declares none; other families have to declare them.

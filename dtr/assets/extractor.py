@@ -122,15 +122,16 @@ def extract(
 ) -> dict[str, np.ndarray]:
     """Features and logits of uint8 images [n, H, W, 3]: float32 [n, d] and [n, classes].
 
-    An extractor may give `spatial` features, too. It may say which `sides` of square images it
-    accepts (None: all), and its `batch`; others are like ours. Images of other sizes are refused;
-    `source` names them in the message.
+    An extractor may give `spatial` features, too, and name its `outputs`. It may say which `sides`
+    of square images it accepts (None: all), and its `batch`; others are like ours. Images of other
+    sizes are refused; `source` names them in the message.
 
     The last batch is filled up, so all images pass through the network in the same shape and an
     image's features do not depend on how the images are cut into files.
     """
     sides = getattr(extractor, "sides", SIDES)
     size = getattr(extractor, "batch", EXTRACTION_BATCH)
+    outputs = getattr(extractor, "outputs", ("features", "logits", "spatial"))
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
         raise Refusal(f"{source}: {images.dtype} {list(images.shape)}, expected uint8 [n, H, W, 3]")
     if sides is not None and images.shape[1:3] not in [(side, side) for side in sides]:
@@ -146,7 +147,7 @@ def extract(
         missing = size - len(batch)
         filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
         found = extractor(_to_network(filled).to(device))
-        for name, values in zip(("features", "logits", "spatial"), found, strict=False):
+        for name, values in zip(outputs, found, strict=False):
             parts.setdefault(name, []).append(values[: len(batch)].float().cpu().numpy())
     return {name: np.concatenate(part) for name, part in parts.items()}
 

@@ -25,7 +25,7 @@ SPATIAL = 7  # channels of the first branch of mixed_6, 17 x 17 each, that sFID 
 
 def read(name: str, settings: InceptionSettings, files: dict[str, Path]) -> Taken:
     """The tensors of torch-fidelity's file, once its network has taken them."""
-    ((_, path),) = files.items()
+    path = files[settings.origin.files[0]]
 
     def opened() -> Taken:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -69,7 +69,7 @@ class Inception(nn.Module):
         if self.resize == "tensorflow":
             features, logits = self.network(images)
         else:
-            resized = _as_pytorch_fid if self.resize == "pytorch" else _as_clean_fid
+            resized = _as_pytorch_fid if self.resize == "pytorch" else as_clean_fid
             with _given(self.network, resized(images)) as placeholder:
                 features, logits = self.network(placeholder)
         spatial = (self._spatial,) if self.dims == FEATURES else ()
@@ -83,7 +83,7 @@ def _as_pytorch_fid(images: Tensor) -> Tensor:
     return 2 * pixels - 1
 
 
-def _as_clean_fid(images: Tensor) -> Tensor:
+def as_clean_fid(images: Tensor) -> Tensor:
     """Pillow's antialiased bicubic in float, then (x - 128) / 128."""
     from cleanfid.resize import build_resizer
 

@@ -37,6 +37,7 @@ READERS = {
     "sd_vae": ("dtr.assets.sd_vae:read", AutoencoderRecord),
     "clip": ("dtr.assets.clip:read", TextEncoderRecord),
     "inception": ("dtr.assets.inception:read", ExtractorRecord),
+    "inception_clean": ("dtr.assets.inception_clean:read", ExtractorRecord),
 }
 
 
@@ -135,7 +136,7 @@ def checked_sums(name: str, settings: PretrainedSettings, files: dict[str, Path]
         prefix = "" if settings.rehearsal else settings.origin.prefixes.get(file, "")
         for expected, who in (
             (settings.sha256.get(file), "the scale's sha256"),
-            (prefix, "its publisher's name of the file"),
+            (prefix, "what is known of the published file"),
             (seen.get(file), f"{sums}, where it was written down when the file was first seen"),
         ):
             if expected and not digest.startswith(expected):

@@ -15,7 +15,11 @@ def read(name: str, settings: SdVaeSettings, files: dict[str, Path]) -> Taken:
     def opened() -> Taken:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-        model = AutoencoderKL.from_pretrained(str(folder), local_files_only=True)
+        model = AutoencoderKL.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # the other way needs accelerate, and says so at length
+        )
         config = {key: value for key, value in dict(model.config).items() if key[0] != "_"}
         own = settings.model_copy(update={"network": config})
         return Taken(own, PatchedAutoencoder(model, 1).state_dict())

@@ -173,27 +173,7 @@ def add_verbs(verbs: options.Verbs) -> None:
         options.add_out(verb)
         options.add_threads(verb)
 
-    verb = options.add_verb(verbs, "cache-latents", cache_latents)
-    options.add_data(verb)
-    options.add_path(verb, "--autoencoder", "folder of the trained autoencoder")
-    options.add_text_encoder(verb)
-    options.add_out(verb)
-    options.add_device(verb)
-    options.add_threads(verb)
-    for flag, what in (("--dtype", "latents"), ("--tokens-dtype", "encoded captions")):
-        kinds = ("float32", "float16")
-        verb.add_argument(flag, choices=kinds, default=kinds[0], help=f"how {what} are stored")
-    verb.add_argument(
-        "--encode-batch",
-        type=options.at_least(0),
-        help="images encoded at once; default, and 0: 500 of 32 x 32 pixels, fewer of larger ones",
-    )
-    verb.add_argument(
-        "--share",
-        type=_share,
-        metavar="I/N",
-        help="make only part I of N, with other processes; afterwards once without it",
-    )
+    _add_cache_latents(verbs)
 
     verb = options.add_verb(verbs, "prompts", prompts)
     what = "captions_val2014.json, or manifest.json of a prepared dataset"
@@ -220,3 +200,27 @@ def add_verbs(verbs: options.Verbs) -> None:
     options.add_out(verb)
     options.add_device(verb)
     options.add_threads(verb)
+
+
+def _add_cache_latents(verbs: options.Verbs) -> None:
+    verb = options.add_verb(verbs, "cache-latents", cache_latents)
+    options.add_data(verb)
+    options.add_path(verb, "--autoencoder", "folder of the trained autoencoder")
+    options.add_text_encoder(verb)
+    options.add_out(verb)
+    options.add_device(verb)
+    options.add_threads(verb)
+    for flag, what in (("--dtype", "latents"), ("--tokens-dtype", "encoded captions")):
+        kinds = ("float32", "float16")
+        verb.add_argument(flag, choices=kinds, default=kinds[0], help=f"how {what} are stored")
+    verb.add_argument(
+        "--encode-batch",
+        type=options.at_least(0),
+        help="images encoded at once; default, and 0: 500 of 32 x 32 pixels, fewer of larger ones",
+    )
+    verb.add_argument(
+        "--share",
+        type=_share,
+        metavar="I/N",
+        help="make only part I of N, with other processes; afterwards once without it",
+    )

@@ -57,7 +57,7 @@ def versions(scale: "Scale") -> Iterator[Finding]:
     wrong, extra = [], set()
     if any(own.type == "clip" for own in scale.text_encoders.values()):
         extra.add("transformers")
-    if any(own.type == "inception" and own.download for own in scale.extractors.values()):
+    if any(getattr(own, "download", False) for own in scale.extractors.values()):
         extra.add("pooch")
     try:
         declared = [Requirement(text) for text in requires("dtr") or []]

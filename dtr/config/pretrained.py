@@ -75,6 +75,9 @@ class ClipSettings(PretrainedSettings, TextEncoderSettings):
     folder: str | None = None  # of the fetched network; the workflow says it
 
 
+CLEAN_FID = "inception-2015-12-05.pt"  # as clean-fid calls its file
+
+
 class InceptionSettings(PretrainedSettings, PartSettings):
     """The extractor `inception`: the Inception v3 of 2015 that FID is defined by.
 
@@ -105,6 +108,35 @@ class InceptionSettings(PretrainedSettings, PartSettings):
     def features(self) -> int:
         """Numbers that are kept of an image: FID's, and where there are any, sFID's."""
         return self.dims + (17 * 17 * 7 if self.dims == 2048 else 0)
+
+
+class InceptionCleanSettings(InceptionSettings):
+    """The extractor `inception_clean`: `inception`, and clean-fid's own network beside it.
+
+    Its features make a second column, `fid-clean-own`; the others are those of `inception`.
+    """
+
+    origin: ClassVar = Origin(
+        "the Inception network of 2015-12-05 as torch-fidelity and as clean-fid have it",
+        "Apache-2.0; the TorchScript of NVIDIA, which clean-fid uses, states none of its own",
+        (*InceptionSettings.origin.files, CLEAN_FID),
+        urls=InceptionSettings.origin.urls
+        | {
+            CLEAN_FID: "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
+            "inception-2015-12-05.pt"
+        },
+        # NVIDIA publishes none; k-diffusion, among others, expects this one.
+        prefixes=InceptionSettings.origin.prefixes
+        | {CLEAN_FID: "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"},
+    )
+
+    type: Literal["inception_clean"]
+    dims: Literal[2048] = 2048
+
+    @property
+    def features(self) -> int:
+        """Numbers that are kept of an image."""
+        return super().features + self.dims
 
 
 def is_pretrained(settings: Any) -> bool:

@@ -58,21 +58,7 @@ def import_checkpoint(
     settings = _with_order(settings, attention_order, stored_order(content), source)
     with torch.device("meta"):  # names and shapes only; tables of masks are real all the same
         model = build_backbone(settings.backbone, settings.inputs, settings.routing)
-    masks = _mask_names(tensors, settings)
-    shapes = {
-        name: tuple(tensor.shape)
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("routing.")
-    }
-    mask_shape = (settings.diffusion.num_timesteps, settings.backbone.channels)
-    expected = shapes | dict.fromkeys(masks, mask_shape)
-    if unreadable := [name for name in skipped if name in expected]:
-        raise Refusal(f"{source}: {unreadable[0]!r} is no tensor; the network has one of this name")
-    _check_shapes(source, tensors, expected)
-    weights = {name: _float32(source, name, tensors[name]) for name in shapes}
-    routing = _routing_state(source, [tensors[name] for name in masks], model.routing, settings)
-    if routing is not None:
-        weights["routing.table"] = routing.table
+    weights, routing = _fitting(source, settings, model, tensors, skipped)
     write_weights(
         out,
         MODEL,
@@ -93,6 +79,32 @@ def import_checkpoint(
         imported_from=Origin(file=source.name, sha256=hash_file(source), part=part),
     )
     return skipped
+
+
+def _fitting(
+    source: Path,
+    settings: RunSettings,
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    skipped: list[str],
+) -> tuple[dict[str, Tensor], ChannelMasks | None]:
+    """The weights of `model`, by their names in it, and its masks; what does not fit is refused."""
+    masks = _mask_names(tensors, settings)
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("routing.")
+    }
+    mask_shape = (settings.diffusion.num_timesteps, settings.backbone.channels)
+    expected = shapes | dict.fromkeys(masks, mask_shape)
+    if unreadable := [name for name in skipped if name in expected]:
+        raise Refusal(f"{source}: {unreadable[0]!r} is no tensor; the network has one of this name")
+    _check_shapes(source, tensors, expected)
+    weights = {name: _float32(source, name, tensors[name]) for name in shapes}
+    routing = _routing_state(source, [tensors[name] for name in masks], model.routing, settings)
+    if routing is not None:
+        weights["routing.table"] = routing.table
+    return weights, routing
 
 
 def _step_of(source: Path) -> int:

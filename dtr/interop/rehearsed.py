@@ -6,6 +6,7 @@ architectures are the real ones. With them the paper's protocol runs from its fi
 
 import io
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dtr.config.pretrained import InceptionSettings
+from dtr.config.pretrained import CLEAN_FID, InceptionSettings
 from dtr.support.errors import Refusal
-from dtr.support.files import replacing, write_json
+from dtr.support.files import read_json, replacing, write_json
 
 CLASSES = ("n01440764", "n01443537", "n01484850")  # of ImageNet, by their wnid
 IMAGES, VALIDATION = 24, 12  # of each dataset for training; of COCO for prompts
@@ -29,12 +30,12 @@ REFERENCES = {
 }
 FEATURES = 192  # of an image in them
 WORDS = ("red", "bus", "dog", "street", "two", "people", "left", "beside", "table", "sky")
-DONE = "made.json"
+DONE, REVISION = "made.json", 2  # 2: with clean-fid's network
 
 
 def make_material(folder: Path) -> bool:
     """Write datasets, networks and references below `folder`; False where it was done before."""
-    if (folder / DONE).is_file():
+    if (folder / DONE).is_file() and read_json(folder / DONE).get("revision") == REVISION:
         return False
     draws = np.random.default_rng(0)
     _ffhq(folder / "ffhq.zip", draws)
@@ -44,9 +45,10 @@ def make_material(folder: Path) -> bool:
     _autoencoder(folder / "sd-vae-ft-ema")
     _clip(folder / "clip-vit-large-patch14")
     _inception(folder / "inception")
+    _inception_clean(folder / "inception")
     for name, side in REFERENCES.items():
         _reference(folder / "references" / name, side, draws)
-    write_json(folder / DONE, {"images": IMAGES, "validation": VALIDATION})
+    write_json(folder / DONE, {"revision": REVISION, "images": IMAGES, "validation": VALIDATION})
     return True
 
 
@@ -165,6 +167,36 @@ def _inception(folder: Path) -> None:
     empty.seek(0)
     with replacing(folder / InceptionSettings.origin.files[0]) as temporary:
         torch.save(Untrained("rehearsal", ["2048"], empty).state_dict(), temporary)
+
+
+class _Script(nn.Module):
+    """What clean-fid's TorchScript file offers, of one layer of 64 features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
+        self.output = nn.Linear(64, 1008)
+
+    def forward(
+        self,
+        img: torch.Tensor,
+        return_features: bool = False,
+        use_fp16: bool = False,
+        no_output_bias: bool = False,
+    ) -> torch.Tensor:
+        pixels = nn.functional.interpolate(img.float(), [299, 299], mode="bilinear")
+        features = self.layers((pixels - 127.5) / 127.5).flatten(1)
+        if return_features:
+            return features
+        return self.output(features).softmax(1)
+
+
+def _inception_clean(folder: Path) -> None:
+    with replacing(folder / CLEAN_FID) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is what clean-fid's file is
+        torch.jit.save(torch.jit.script(_Script()), str(temporary))
 
 
 def _reference(path: Path, side: int | None, draws: np.random.Generator) -> None:

@@ -2,8 +2,9 @@
 
 A file holds `features` float32 [n, d], `logits` float32 [n, classes], `extractor` (SHA-256 of the
 network's weights), where the images have classes `labels` int64 [n], and of generated images
-`samples`, the SHA-256 of their file. Extractors that give them: `spatial` float32 [n, s]. A
-reference (`dtr.metrics.reference`) also holds statistics of images that are not in the file.
+`samples`, the SHA-256 of their file. Extractors that give them: `spatial` float32 [n, s], and
+`clean` float32 [n, c], the features of clean-fid's own network. A reference
+(`dtr.metrics.reference`) also holds statistics of images that are not in the file.
 """
 
 import json
@@ -23,7 +24,13 @@ from dtr.records.schema import ExtractorRecord, read_record
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_npz, replacing
 
-PER_IMAGE = ("features", "logits", "labels", "spatial")
+PER_IMAGE = ("features", "logits", "labels", "spatial", "clean")
+# Of a reference: names of the mean and the covariance of all of its images, by kind of features.
+STATISTICS = {
+    "features": ("mu", "sigma"),
+    "spatial": ("mu_s", "sigma_s"),
+    "clean": ("mu_clean", "sigma_clean"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,17 +42,18 @@ class Features:
     labels: np.ndarray | None
     extractor: str
     spatial: np.ndarray | None = None
-    mu: np.ndarray | None = None  # of a reference: mean and covariance of all of its images
+    clean: np.ndarray | None = None
+    mu: np.ndarray | None = None  # of a reference, as STATISTICS says
     sigma: np.ndarray | None = None
     mu_s: np.ndarray | None = None
     sigma_s: np.ndarray | None = None
+    mu_clean: np.ndarray | None = None
+    sigma_clean: np.ndarray | None = None
     reference: str | None = None  # where these statistics come from, as JSON
 
     def gaussian(self, part: str = "features") -> Gaussian | None:
-        """The known statistics of the `features` or of the `spatial` features, else their own."""
-        mean, covariance = (
-            (self.mu, self.sigma) if part == "features" else (self.mu_s, self.sigma_s)
-        )
+        """The known statistics of one kind of features (a key of STATISTICS), else their own."""
+        mean, covariance = (getattr(self, name) for name in STATISTICS[part])
         if mean is not None:
             return Gaussian(mean, covariance)
         values = getattr(self, part)

@@ -12,6 +12,7 @@ import numpy as np
 from dtr.config.stages import Protocol
 from dtr.metrics import fid, inception_score, kid
 from dtr.metrics.features import (
+    STATISTICS,
     Features,
     load_features,
     reference_of,
@@ -33,6 +34,7 @@ DIRECTIONS = {
     "fid": "lower",
     "fid-clean": "lower",
     "sfid": "lower",  # of extractors with spatial features
+    "fid-clean-own": "lower",  # of extractors with clean-fid's own network beside
     "kid": "lower",
     "inception_score": "higher",
     "precision": "higher",
@@ -44,6 +46,7 @@ INTERVALS = {
     "fid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "fid-clean": "95 % bootstrap over the generated images, recentred; real images fixed",
     "sfid": "95 % bootstrap over the generated images, recentred; real images fixed",
+    "fid-clean-own": "95 % bootstrap over the generated images, recentred; real images fixed",
     "kid": "95 % bootstrap over the generated images, recentred; real images fixed",
     "inception_score": "95 % bootstrap over the generated images, recentred",
     "precision": "95 % Wilson over the generated images; real manifold fixed",
@@ -115,7 +118,8 @@ def _measure_kept(
             f"the reference of this slot, {_named(known)}, consists of statistics "
             "without images, so that no real image can be measured against it"
         )
-    generated = replace(known, mu=None, sigma=None, mu_s=None, sigma_s=None, labels=None)
+    statistics = dict.fromkeys(name for pair in STATISTICS.values() for name in pair)
+    generated = replace(known, **statistics, labels=None)
     own = protocol.model_copy(update={"n_samples": len(known)})
     return measure(generated, known.rows(np.arange(0)), own, bootstrap=bootstrap)
 
@@ -174,6 +178,12 @@ def _distances(generated, real, protocol, bootstrap) -> list[tuple[str, float, I
     if generated.spatial is not None and pair["real"] is not None:
         value = fid.frechet(**pair)
         found.append(("sfid", value, fid.frechet_interval(value, **pair, **draws)))
+    # Statistics that others published have none of these, and a part of the images is not all.
+    known = real.mu is None or real.mu_clean is not None
+    pair = {"generated": generated.clean, "real": real.gaussian("clean") if known else None}
+    if generated.clean is not None and pair["real"] is not None:
+        value = fid.frechet_clean(**pair)
+        found.append(("fid-clean-own", value, fid.frechet_interval(value, **pair, **draws)))
     if len(real):
         pair = {"generated": generated.features, "real": real.features}
         mmd = kid.kernel_distance(**pair, subset=protocol.kid_subset)

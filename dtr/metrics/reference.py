@@ -3,7 +3,8 @@
 ADM's evaluator takes mean and covariance of all training images from a file, and 10,000 of them for
 precision and recall. Where nobody has that file, the same is computed from the dataset here. Either
 way the result is a feature file, of those images, that also holds the statistics: `mu`, `sigma`,
-with spatial features `mu_s`, `sigma_s`, and as `reference` a JSON text that says whence they are.
+with spatial features `mu_s`, `sigma_s`, with clean-fid's `mu_clean`, `sigma_clean`, and as
+`reference` a JSON text that says whence they are.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 
 from dtr.config.references import ReferenceSettings
 from dtr.data.datasets import ImageDataset
-from dtr.metrics.features import extractor_hash
+from dtr.metrics.features import STATISTICS, extractor_hash
 from dtr.metrics.gaussians import Gaussian, Moments
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
@@ -21,7 +22,6 @@ from dtr.support.files import hash_file, read_npz, replacing
 from dtr.support.progress import Progress
 
 CHUNK = 1000  # images extracted between two lines of progress
-STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 
 
 def write_reference(

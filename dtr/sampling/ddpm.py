@@ -108,7 +108,7 @@ def sample_latents(
     """Draw the images of `indices` as scaled latents: ([B, *shape] float32, labels [B] int64).
 
     diffusion: the training process; it is respaced to protocol.sampling_steps here.  prompts:
-    encoded captions [n, T, W] by image index, which then take the place of labels.  training_seed:
+    encoded captions [B, T, W], which then take the place of labels.  training_seed:
     added to the protocol's, so that an interval over trainings knows the noise of sampling, too.
     rng: where noise is drawn, see `rng_of`.
     """
@@ -116,7 +116,7 @@ def sample_latents(
     chain = diffusion.respaced(protocol.sampling_steps).to(device)
     streams = STREAMS[rng_of(rng, device)](protocol.seed + training_seed, indices, device)
     labels = streams.labels(model.num_classes, balanced=protocol.labels == "balanced")
-    y = labels if prompts is None else prompts[torch.as_tensor(indices)].to(device)
+    y = labels if prompts is None else prompts.to(device)
     x = streams.noise(shape)
     rows = _timestep_rows(model, device, len(labels))
     reduced = torch.autocast(
@@ -161,7 +161,10 @@ def sample_shard(
     title: str,
     prompts: Tensor | None = None,
 ) -> tuple[Tensor, np.ndarray]:
-    """Images first..first+count-1 as latents [count, *shape] float32 and labels [count] int64."""
+    """Images first..first+count-1 as latents [count, *shape] float32 and labels [count] int64.
+
+    prompts: encoded captions of these images, [count, T, W].
+    """
     latents, labels = [], []
     with Progress(title, count) as progress:
         for indices in batches(first, count, batch_size):
@@ -174,7 +177,7 @@ def sample_shard(
                 training_seed=training_seed,
                 device=device,
                 rng=rng,
-                prompts=prompts,
+                prompts=None if prompts is None else prompts[indices - first],
             )
             latents.append(x)
             labels.append(y.cpu().numpy())

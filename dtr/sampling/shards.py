@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dtr.assets.autoencoder import decode, load_autoencoder, to_images
-from dtr.assets.text_encoder import build_text_encoder
+from dtr.assets.text_encoder import TextEncoder, build_text_encoder
 from dtr.backbones.saved import load_models
 from dtr.config.stages import Protocol, TextEncoderSettings
 from dtr.data.captions import evaluation_prompts
@@ -55,9 +55,10 @@ def write_samples(
     decoder = None if autoencoder_folder is None else load_autoencoder(autoencoder_folder, device)
     captions = prompts = None
     if text_encoder is not None:
-        _check_encoder(model, text_encoder, model_folders[0])
-        captions = prompt_texts(data, first + count, seed=protocol.seed)
-        prompts = _encoded(captions, text_encoder, first)
+        encoder = build_text_encoder(text_encoder)
+        _check_encoder(model, encoder, model_folders[0])
+        captions = prompt_texts(data, first + count, seed=protocol.seed)[first:]
+        prompts = torch.from_numpy(encoder.encode(captions)).float()
     latents, labels = sample_shard(
         model,
         Diffusion.from_settings(settings.diffusion),
@@ -79,7 +80,7 @@ def write_samples(
     else:
         images = decode(decoder[0], latents, decoder[1], batch_size=decode_batch)
     lost = int((~finite).sum())
-    told = {"labels": labels} if captions is None else {"captions": np.array(captions[first:])}
+    told = {"labels": labels} if captions is None else {"captions": np.array(captions)}
     if (drawn := rng_of(rng, device)) != "host":
         told["rng"] = np.array(drawn)
     with replacing(out) as temporary:
@@ -108,18 +109,10 @@ def prompt_texts(data: Path, count: int, *, seed: int) -> list[str]:
     return [captions[i][number] for i, number in evaluation_prompts(captions, count, seed=seed)]
 
 
-def _check_encoder(model: nn.Module, settings: TextEncoderSettings, folder: Path) -> None:
+def _check_encoder(model: nn.Module, encoder: TextEncoder, folder: Path) -> None:
     """Refuse an encoder other than the one whose empty caption travels with the weights."""
-    empty = torch.from_numpy(build_text_encoder(settings).encode([""])[0])
+    empty = torch.from_numpy(encoder.encode([""])[0])
     trained = model.null_tokens.cpu()
     # Cached tokens may have been rounded to float16, whose numbers are 2^-11 of a value apart.
     if empty.shape != trained.shape or not torch.allclose(empty, trained, rtol=1e-3, atol=1e-3):
         raise Refusal(f"--text-encoder: not the one that {folder} was trained with")
-
-
-def _encoded(captions: list[str], settings: TextEncoderSettings, first: int) -> Tensor:
-    """Tokens by image index; images before `first` are another shard's and stay empty."""
-    encoder = build_text_encoder(settings)
-    tokens = torch.zeros(len(captions), encoder.tokens, encoder.width)
-    tokens[first:] = torch.from_numpy(encoder.encode(captions[first:]))
-    return tokens

@@ -43,13 +43,18 @@ def _said(verdict: str, comparisons: Sequence[Comparison]) -> str:
         return _selected(verdict, shown)
     if shown.analysis is None:
         return f"{_change(shown)}."
-    return {
+    found = {
         REPRODUCED: _reproduced,
         CONTRADICTED: _contradicted,
         NO_EFFECT: _no_effect,
         SMALLER: _smaller,
         INCONCLUSIVE: _inconclusive,
-    }[verdict](shown)
+    }
+    if verdict == INCONCLUSIVE and len(comparisons) > 1 and shown.verdict in (NO_EFFECT, SMALLER):
+        weakest = found[shown.verdict](shown)
+        text = f"Not all {len(comparisons)} came out alike. The weakest: "
+        return text + weakest[0].lower() + weakest[1:]
+    return found[verdict](shown)
 
 
 def _missing(comparisons: Sequence[Comparison]) -> str:

@@ -20,6 +20,7 @@ from dtr.reporting.tables.sizes import Difference, comparable, difference
 NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "fid": ("FID", "lower", 2),
     "fid-clean": ("FID, second engine", "lower", 2),
+    "fid-clean-own": ("FID, clean-fid's network", "lower", 2),
     "sfid": ("sFID", "lower", 2),
     "kid": ("KID", "lower", 4),
     "inception_score": ("IS", "higher", 2),
@@ -32,7 +33,8 @@ NAMES = {  # metric: (heading, direction in which it improves, decimals)
     "iterations_per_second": ("Iterations/s", "", 2),
     "throughput_ratio": ("Rate with DTR / without", "", 3),
 }
-COMPARED = ("fid", "fid-clean", "sfid", "kid", "precision", "recall")  # with real images
+# With real images.
+COMPARED = ("fid", "fid-clean", "fid-clean-own", "sfid", "kid", "precision", "recall")
 QUOTED = "cited:"
 
 

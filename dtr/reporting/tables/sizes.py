@@ -18,7 +18,7 @@ from dtr.planning.evaluations import components, panel_protocol
 from dtr.reporting.claims.statistics import own_strength
 
 PAPER = Path(__file__).parents[3] / "workflow" / "config" / "paper.yaml"
-ENGINE = "inception"  # the extractor that FID is defined by
+ENGINES = ("inception", "inception_clean")  # what FID is defined by, with a second beside or not
 NEAR = 2.0  # below so many standard deviations a difference may be the seed's
 # Where files lie and how large batches are changes no number; names are looked up.
 PLACES = {"path", "images", "captions", "test_images", "test_captions", "allow_unreadable"}
@@ -75,7 +75,7 @@ def comparable(scale: Scale, panel: str, slot: str, name: str) -> bool:
     """
     if scale.rehearsal or slot not in scale.slots:
         return False
-    if scale.extractors[scale.slots[slot].extractor].type != ENGINE or not PAPER.is_file():
+    if scale.extractors[scale.slots[slot].extractor].type not in ENGINES or not PAPER.is_file():
         return False
     paper, known = _paper(), {run.id: run for run in RUNS}
     return _measured(scale, panel, slot) == _measured(paper, panel, slot) and all(
@@ -93,10 +93,10 @@ def _measured(scale: Scale, panel: str, slot: str) -> list[Any]:
     """What is measured and how, without the names that a scale gives to its parts."""
     own, place = panel_protocol(scale, panel, slot), scale.slots[slot]
     reference = own.reference and (own.reference.published, own.reference.images)
-    parts = [
+    parts = [scale.extractors[place.extractor].model_dump(exclude=FETCHED | {"type"})]
+    parts += [
         None if name is None else known[name].model_dump(exclude=FETCHED | {"folder"})
         for name, known in (
-            (place.extractor, scale.extractors),
             (place.autoencoder, scale.autoencoders),
             (place.text_encoder, scale.text_encoders),
         )

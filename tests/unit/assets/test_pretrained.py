@@ -1,17 +1,26 @@
 """Networks of others: tiny files in the real formats, taken over and read by the real code."""
 
 import json
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dtr.assets.autoencoder import decode, encode, load_autoencoder, to_network
 from dtr.assets.extractor import extract, load_extractor
 from dtr.assets.pretrained import SUMS, fetch, found_files
 from dtr.assets.text_encoder import build_text_encoder
 from dtr.cli import run_verb
-from dtr.config.pretrained import ClipSettings, InceptionSettings, SdVaeSettings
+from dtr.config.pretrained import (
+    CLEAN_FID,
+    ClipSettings,
+    InceptionCleanSettings,
+    InceptionSettings,
+    SdVaeSettings,
+)
 from dtr.records.schema import (
     AutoencoderRecord,
     ExtractorRecord,
@@ -60,7 +69,8 @@ def inception(tmp_path_factory) -> InceptionSettings:
 @pytest.fixture(autouse=True)
 def own_weights(monkeypatch):
     """Random weights cannot have the hash that Inception's name promises."""
-    monkeypatch.setitem(InceptionSettings.origin.prefixes, WEIGHTS, "")
+    for kind in (InceptionSettings, InceptionCleanSettings):
+        monkeypatch.setitem(kind.origin.prefixes, WEIGHTS, "")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +192,7 @@ def test_the_hash_of_the_scale_and_of_the_files_name_are_expected(inception, tmp
     with pytest.raises(Refusal, match="expected 0000000000000000 by the scale's sha256"):
         fetch("inception", wrong, tmp_path / "inception")
     monkeypatch.setitem(InceptionSettings.origin.prefixes, WEIGHTS, "6726825d")
-    with pytest.raises(Refusal, match="expected 6726825d by its publisher's name"):
+    with pytest.raises(Refusal, match="expected 6726825d by what is known of"):
         fetch("inception", inception, tmp_path / "inception")
 
 
@@ -214,6 +224,78 @@ def test_images_of_299_pixels_are_not_changed_by_any_resizing(inception, tmp_pat
     close = 0.02 if resize == "pytorch" else 1e-4
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, rtol=close, atol=close * float(one.abs().max()))
+
+
+class Script(nn.Module):
+    """What NVIDIA's file offers, of few layers."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 9, stride=9), nn.AdaptiveAvgPool2d(1))
+        self.output = nn.Linear(width, 1008)
+
+    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        features = self.layers(img.float()).flatten(1)
+        return features if return_features else self.output(features)
+
+
+@pytest.fixture
+def with_clean(inception, tmp_path):
+    """Both files in a folder; the second as clean-fid's, with so many features."""
+
+    def made(width: int = 2048, **changes) -> InceptionCleanSettings:
+        folder = tmp_path / "files"
+        folder.mkdir(exist_ok=True)
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        (folder / WEIGHTS).hardlink_to(Path(inception.path) / WEIGHTS)
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            torch.jit.save(torch.jit.script(Script(width)), str(folder / CLEAN_FID))
+        return InceptionCleanSettings(type="inception_clean", path=str(folder), **changes)
+
+    return made
+
+
+def test_clean_fids_own_network_gives_what_clean_fid_computes(with_clean, tmp_path):
+    from cleanfid.inception_torchscript import InceptionV3W
+    from cleanfid.resize import build_resizer
+
+    settings = with_clean(rehearsal=True)
+    fetch("inception", settings, tmp_path / "out")
+    found = extract(load_extractor(tmp_path / "out"), images(40))
+    assert {name: values.shape[1] for name, values in found.items()} == {
+        "features": 2048, "logits": 1008, "spatial": 17 * 17 * 7, "clean": 2048,
+    }  # fmt: skip
+    resized = np.stack([build_resizer("clean")(image) for image in images(40)])
+    theirs = InceptionV3W(settings.path, download=False)
+    with torch.inference_mode():
+        expected = theirs(torch.from_numpy(resized).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(found["clean"], expected.numpy(), atol=1e-5)
+    record = read_record(ExtractorRecord, tmp_path / "out/record.json")
+    assert set(record.fetched.files) == {WEIGHTS, CLEAN_FID}
+    assert "nvlabs-fi-cdn.nvidia.com" in record.fetched.source
+
+
+def test_another_file_than_clean_fids_is_refused(with_clean, tmp_path, monkeypatch):
+    settings = with_clean(width=64)
+    with pytest.raises(Refusal, match=r"sha256 .*, expected f58cb9b6ec323ed6 by what is known"):
+        fetch("inception", settings, tmp_path / "out")
+    monkeypatch.setitem(settings.origin.prefixes, CLEAN_FID, "")
+    with pytest.raises(Refusal, match=r"clean-fid's TorchScript .* gives 64 features, not 2048"):
+        fetch("inception", settings, tmp_path / "out")
+    (tmp_path / "files" / CLEAN_FID).write_bytes(b"no script")
+    (tmp_path / "files" / SUMS).unlink(missing_ok=True)
+    own = settings.model_copy(update={"rehearsal": True})
+    with pytest.raises(Refusal, match="not readable as clean-fid's TorchScript of Inception"):
+        fetch("inception", own, tmp_path / "out")
+    (tmp_path / "files" / CLEAN_FID).unlink()
+    with pytest.raises(Refusal) as refused:
+        fetch("inception", own, tmp_path / "out")
+    said = str(refused.value)
+    assert f"{CLEAN_FID}: no such file; put {CLEAN_FID} of the Inception network" in said
+    assert "as clean-fid have it" in said and "nvlabs-fi-cdn.nvidia.com" in said
+    assert "\n" not in said
 
 
 def test_clip_gives_the_last_hidden_state_of_all_tokens(clip, tmp_path):

@@ -43,6 +43,7 @@ def features_of(count: int, *, seed: int, shift: float = 0.0) -> Features:
         labels=logits.argmax(axis=1),
         extractor="ab" * 32,
         spatial=(random.normal(size=(count, 4)) + shift).astype(np.float32),
+        clean=(random.normal(size=(count, 5)) + shift).astype(np.float32),
     )
 
 

@@ -213,6 +213,46 @@ def test_the_control_of_statistics_alone_says_that_it_cannot_be_computed(network
     assert said == f"unmeasurable: {record.reason}"
 
 
+class Both(Network):
+    """The same with features as of clean-fid's own network: twice the first three."""
+
+    outputs = ("features", "logits", "spatial", "clean")
+
+    def forward(self, images):
+        found = super().forward(images)
+        return *found, 2 * found[0][:, :3]
+
+
+@pytest.fixture
+def both(network, monkeypatch):
+    own = Both()
+    own.weight = network.weight
+    monkeypatch.setattr("dtr.assets.extractor.load_extractor", lambda *_: own)
+    return own
+
+
+def test_clean_fids_own_network_makes_a_column_beside(both, dataset, tmp_path):
+    own = sample_file(tmp_path / "shard.npz", both)
+    settings = ReferenceSettings(dataset="set", images=25)
+    write_reference("own", settings, tmp_path, tmp_path / "real.npz", data=tmp_path)
+    metrics = measure_files([tmp_path / "shard.npz"], tmp_path / "real.npz", PROTOCOL, bootstrap=4)
+    found = {name: one["value"] for name, one in zip(names(metrics), metrics, strict=True)}
+    every = extracted(both, dataset.images[:80])["clean"]
+    expected = fid.frechet_clean(generated=own.clean, real=every)
+    assert found["fid-clean-own"] == pytest.approx(expected, rel=1e-4)
+    assert found["fid-clean-own"] != found["fid-clean"]
+    assert found.keys() >= {"fid", "fid-clean", "sfid", "kid"}
+
+
+def test_published_statistics_have_no_such_column(both, tmp_path):
+    own = sample_file(tmp_path / "shard.npz", both)
+    settings = published(tmp_path / "adm.npz", both)
+    write_reference("adm", settings, tmp_path, tmp_path / "real.npz")
+    real = load_features([tmp_path / "real.npz"])
+    assert own.clean is not None and len(real) and real.mu_clean is None
+    assert "fid-clean-own" not in names(measure(own, real, PROTOCOL, bootstrap=4))
+
+
 def test_the_control_measures_the_images_that_a_reference_has(network, dataset, tmp_path):
     settings = ReferenceSettings(dataset="set", images=25)
     write_reference("own", settings, tmp_path, tmp_path / "real.npz", data=tmp_path)

@@ -158,7 +158,8 @@ def test_the_page_has_every_claim_once(whole: Scale) -> None:
     text = render(results)
     for one in results:
         assert text.count(f'id="claim-{one.claim.id}"') == 1
-        assert f'<p class="sentence">{escape(one.sentence)}</p>' in text
+        sentence = escape(one.sentence.replace(" %", "\u00a0%"))
+        assert f'<p class="sentence">{sentence}</p>' in text
     assert text.count('class="badge') == len(results)
     assert text.count('<span class="badge reproduced">reproduced</span>') == 1
     assert text.count('<span class="badge agrees one-seed">agrees (1 seed)</span>') == 1

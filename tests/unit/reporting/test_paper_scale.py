@@ -122,6 +122,7 @@ CLOSE = {  # each one step from the paper, and which of two runs still compares
     "datasets__ffhq256__path": ("elsewhere.zip", True),
     "training__precision": ("float32", True),
     "extractors__inception__batch": (8, True),
+    "extractors__inception": ({"type": "inception_clean", "download": True}, True),
     "execution__accumulation": (2, True),
     "evaluation__kid_subset": (500, True),
     "evaluation__n_samples": (10_000, False),

@@ -85,6 +85,12 @@ def test_an_inconclusive_one_says_what_would_have_been_seen() -> None:
     assert "the paper" not in said(-0.2, error=0.15, expected=None)
 
 
+def test_a_claim_whose_comparisons_are_not_alike_names_the_weakest() -> None:
+    text = sentence(INCONCLUSIVE, [compared(-0.3), compared(-0.02, error=0.03)])
+    assert text.startswith("Not all 2 came out alike. The weakest: if there is an effect, it is sm")
+    assert "needs" not in text
+
+
 def test_what_only_the_group_made_inconclusive_is_said() -> None:
     text = sentence(INCONCLUSIVE, [compared(-0.2)])
     assert text.startswith("Not told apart, since several claims of this group are tested: FID is")

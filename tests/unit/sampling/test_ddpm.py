@@ -173,23 +173,34 @@ def test_labels():
     assert balanced.tolist() == [3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
 
 
+class Reader(Spy):
+    """Of captions, which it remembers like labels."""
+
+    num_classes = 1
+
+    def null_condition(self, y):
+        return torch.zeros_like(y)
+
+    def forward(self, x, t, y):
+        self.calls.append((x, t, y))
+        return torch.cat([0.5 * x + y.mean((1, 2)).view(-1, 1, 1, 1), x], dim=1)
+
+
 def test_captions_take_the_place_of_labels():
-    class Reader(Spy):
-        num_classes = 1
-
-        def null_condition(self, y):
-            return torch.zeros_like(y)
-
-        def forward(self, x, t, y):
-            self.calls.append((x, t, y))
-            return torch.cat([0.5 * x + y.mean((1, 2)).view(-1, 1, 1, 1), x], dim=1)
-
-    prompts = torch.randn(6, 3, 2)
+    prompts = torch.randn(2, 3, 2)
     reader = Reader()
     sample_latents(reader, PROCESS, protocol(), np.array([4, 2]), shape=SHAPE, prompts=prompts)
     told = reader.calls[0][2]
-    assert torch.equal(told[:2], prompts[[4, 2]])
+    assert torch.equal(told[:2], prompts)
     assert told[2:].abs().max() == 0
+
+
+def test_a_shard_has_the_captions_of_its_own_images_only():
+    prompts, reader = torch.randn(5, 3, 2), Reader()
+    options = {"first": 40, "count": 5, "batch_size": 2, "device": "cpu", "title": "toy"}
+    sample_shard(reader, PROCESS, protocol(), shape=SHAPE, prompts=prompts, **options)
+    told = [y[: len(y) // 2] for _, _, y in reader.calls[::5]]
+    assert torch.equal(torch.cat(told), prompts)
 
 
 def test_noise_of_a_device_belongs_to_the_image_and_its_step(monkeypatch):
