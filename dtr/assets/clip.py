@@ -60,7 +60,7 @@ def _config(network: dict):
 
 
 class ClipEncoder:
-    """The frozen encoder of a fetched network, on the GPU if there is one."""
+    """The frozen encoder of a fetched network."""
 
     def __init__(self, settings: ClipSettings) -> None:
         if settings.folder is None:
@@ -76,11 +76,15 @@ class ClipEncoder:
     def _open(self, settings: ClipSettings, folder: Path, tensors: dict) -> None:
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = CLIPTextModel(_config(settings.network))
         model.load_state_dict(tensors)
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        self._model, self._device = model.eval().requires_grad_(False), "cpu"
+
+    def to(self, device: str) -> None:
+        """Compute on a device from now on."""
+        self._model.to(device)
+        self._device = device
 
     @torch.inference_mode()
     def encode(self, captions: Sequence[str]) -> np.ndarray:

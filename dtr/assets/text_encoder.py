@@ -23,7 +23,10 @@ SHARPNESS = 3.0
 
 
 class TextEncoder(Protocol):
-    """What a model needs of a text encoder; CLIP ViT-L/14 has 77 tokens of width 768."""
+    """What a model needs of a text encoder; CLIP ViT-L/14 has 77 tokens of width 768.
+
+    One that has `to(device)` is told where to compute; others do so on the CPU.
+    """
 
     tokens: int
     width: int
@@ -33,9 +36,12 @@ class TextEncoder(Protocol):
         ...
 
 
-def build_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
-    """The encoder that `settings.type` names."""
-    return build("text_encoder", settings.type, settings)
+def build_text_encoder(settings: TextEncoderSettings, device: str = "cpu") -> TextEncoder:
+    """The encoder that `settings.type` names, on a device if it takes one."""
+    encoder = build("text_encoder", settings.type, settings)
+    if hasattr(encoder, "to"):
+        encoder.to(device)
+    return encoder
 
 
 class WordEncoder:

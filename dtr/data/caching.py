@@ -186,7 +186,7 @@ class _Captions:
         self.dtype, self._settings = np.dtype(how.tokens_dtype), settings
         self.title = f"{dataset.manifest['dataset']}: captions{_part_of(how.share)}"
         self.unit = "caption"
-        self._encoder = build_text_encoder(settings)
+        self._encoder = build_text_encoder(settings, how.device)
         self.row_shape = (settings.tokens, settings.width)
 
     def pieces(self) -> Iterator[Piece]:

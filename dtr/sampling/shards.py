@@ -55,7 +55,7 @@ def write_samples(
     decoder = None if autoencoder_folder is None else load_autoencoder(autoencoder_folder, device)
     captions = prompts = None
     if text_encoder is not None:
-        encoder = build_text_encoder(text_encoder)
+        encoder = build_text_encoder(text_encoder, device)
         _check_encoder(model, encoder, model_folders[0])
         captions = prompt_texts(data, first + count, seed=protocol.seed)[first:]
         prompts = torch.from_numpy(encoder.encode(captions)).float()

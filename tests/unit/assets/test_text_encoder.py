@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dtr.assets.text_encoder import END, WordEncoder
+from dtr.assets.text_encoder import END, WordEncoder, build_text_encoder
 from dtr.config.stages import WordsSettings
 from dtr.data.sources.scenes import INVERSE, NUMBERS, PALETTE, Scene, paraphrases, vocabulary
 from dtr.support.errors import Refusal
@@ -105,3 +105,19 @@ def test_all_captions_of_scenes_fit():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(Refusal, match="width = 30"):
         encoder(width=30)
+
+
+def test_an_encoder_that_takes_a_device_is_told_the_one_of_the_job(monkeypatch):
+    """Not the GPU that happens to be there: another job may have it."""
+    told = []
+
+    class Moving:
+        def to(self, device):
+            told.append(device)
+
+    settings = WordsSettings(type="words", tokens=16, width=64, seed=0)
+    assert isinstance(build_text_encoder(settings, "cuda"), WordEncoder)  # it computes with NumPy
+    monkeypatch.setattr("dtr.assets.text_encoder.build", lambda *_: Moving())
+    build_text_encoder(settings)
+    build_text_encoder(settings, "cuda")
+    assert told == ["cpu", "cuda"]
