@@ -186,7 +186,7 @@ def measure_cka(
     cka = [MinibatchCKA() for _ in model.blocks] if train.status == "ok" else []
     if cka:
         inputs = _inputs(data, settings.inputs, n, seed)
-        with Progress(f"cka {train.run} seed {train.seed}", n) as progress:
+        with Progress(f"cka {train.run} seed {train.seed}", n, unit="image") as progress:
             for batch in zip(*(values.split(batch_size) for values in inputs), strict=True):
                 x0, noise, y = (values.to(device) for values in batch)
                 blocks = block_representations(model, diffusion, x0, noise, y, timesteps)

@@ -21,6 +21,7 @@ from dtr.records.weights import read_weights, write_weights
 from dtr.registry import build, settings_model
 from dtr.seeding import generator
 from dtr.support.errors import Refusal
+from dtr.support.progress import Progress
 from dtr.support.settings import parse
 
 RESOLUTION, CLASSES = 32, 10
@@ -118,13 +119,17 @@ def load_extractor(folder: Path, device: str = "cpu") -> nn.Module:
 
 @torch.inference_mode()
 def extract(
-    extractor: nn.Module, images: np.ndarray, *, source: str | Path = "images"
+    extractor: nn.Module,
+    images: np.ndarray,
+    *,
+    source: str | Path = "images",
+    shown: bool = False,
 ) -> dict[str, np.ndarray]:
     """Features and logits of uint8 images [n, H, W, 3]: float32 [n, d] and [n, classes].
 
     An extractor may give `spatial` features, too, and name its `outputs`. It may say which `sides`
     of square images it accepts (None: all), and its `batch`; others are like ours. Images of other
-    sizes are refused; `source` names them in the message.
+    sizes are refused; `source` names them in the message, and in the progress if it is `shown`.
 
     The last batch is filled up, so all images pass through the network in the same shape and an
     image's features do not depend on how the images are cut into files.
@@ -142,13 +147,16 @@ def extract(
         )
     device = next(extractor.parameters()).device
     parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        missing = size - len(batch)
-        filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        found = extractor(_to_network(filled).to(device))
-        for name, values in zip(outputs, found, strict=False):
-            parts.setdefault(name, []).append(values[: len(batch)].float().cpu().numpy())
+    title = f"features of {source}"
+    with Progress(title, len(images), unit="image", shown=shown, short=True) as progress:
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            missing = size - len(batch)
+            filled = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            found = extractor(_to_network(filled).to(device))
+            for name, values in zip(outputs, found, strict=False):
+                parts.setdefault(name, []).append(values[: len(batch)].float().cpu().numpy())
+            progress.advance(len(batch))
     return {name: np.concatenate(part) for name, part in parts.items()}
 
 

@@ -216,7 +216,7 @@ def _write(
     from dtr.assets.extractor import extract, load_extractor
 
     extractor = load_extractor(extractor_folder, device)
-    arrays = extract(extractor, images, source=source) | extra
+    arrays = extract(extractor, images, source=source, shown=True) | extra
     if labels is not None and getattr(extractor, "knows_labels", True):
         arrays["labels"] = np.asarray(labels, dtype=np.int64)
     with replacing(out) as temporary:

@@ -21,7 +21,7 @@ from dtr.support.errors import Refusal
 from dtr.support.files import hash_file, read_npz, replacing
 from dtr.support.progress import Progress
 
-CHUNK = 1000  # images extracted between two lines of progress
+CHUNK = 200  # images extracted at a time, about
 
 
 def write_reference(
@@ -101,9 +101,11 @@ def _computed(
     kept[order[: settings.images]] = True
     moments: dict[str, Moments] = {}
     features: dict[str, list[np.ndarray]] = {}
+    batch = getattr(extractor, "batch", CHUNK)
+    step = batch * max(1, CHUNK // batch)
     with Progress(f"reference {name}", len(rows), unit="image") as progress:
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
             found = extract(extractor, np.asarray(dataset.images[rows[part]]), source=name)
             for key, values in found.items():
                 if key in STATISTICS:

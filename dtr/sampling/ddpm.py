@@ -166,7 +166,7 @@ def sample_shard(
     prompts: encoded captions of these images, [count, T, W].
     """
     latents, labels = [], []
-    with Progress(title, count) as progress:
+    with Progress(title, count, unit="image") as progress:
         for indices in batches(first, count, batch_size):
             x, y = sample_latents(
                 model,

@@ -10,12 +10,23 @@ PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 class Progress:
-    """Counts steps of one task; use as a context manager and call `advance` once per step."""
+    """Counts steps of one task; use as a context manager and call `advance` once per step.
+
+    short: it is mostly over at once, and then nothing needs to be said of it.
+    """
 
     def __init__(
-        self, title: str, total: int, *, done: int = 0, shown: bool = True, unit: str = "step"
+        self,
+        title: str,
+        total: int,
+        *,
+        done: int = 0,
+        shown: bool = True,
+        unit: str = "step",
+        short: bool = False,
     ) -> None:
         self.title, self.total, self.done, self.unit = title, total, done, unit
+        self._short = short
         self._start = self.done
         self._shown = shown
         self._begun = self._said = time.monotonic()
@@ -30,6 +41,7 @@ class Progress:
                 desc=self.title,
                 unit=self.unit,
                 mininterval=0.5,
+                delay=PLAIN_SECONDS if self._short else 0,
             )
         return self
 
@@ -71,4 +83,5 @@ class Progress:
             )
 
     def _due(self) -> bool:
-        return time.monotonic() - self._said >= PLAIN_SECONDS or self.done >= self.total
+        last = self.done >= self.total and not (self._short and self._said == self._begun)
+        return last or time.monotonic() - self._said >= PLAIN_SECONDS

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from dtr.config.reading import load_scale_file
+from dtr.config.checks import load_scale
+from dtr.config.reading import load_scale_file, merged, read_mapping
 from dtr.planning.jobs import catalogue, jobs_behind
 from dtr.planning.places import Places
 
@@ -18,6 +19,23 @@ def test_the_jobs_are_those_that_plan_counts(project, root, name):
     scale = load_scale_file(root / file)
     jobs = jobs_behind(catalogue(scale), [Places(scale.results).page()])
     assert planned == Counter(job.stage for job in jobs.values())
+
+
+def test_ones_own_folder_is_tried_by_two_files_and_a_path(project, root):
+    files = [f"workflow/config/{name}.yaml" for name in ("workstation", "quick")]
+    path = {"datasets": {"photos": {"path": "/my/images"}}}
+    contents = [read_mapping(root / file) for file in files]
+    scale = load_scale(merged(merged(*contents), path), source="quick")
+    planned = Counter(
+        rule
+        for rule, _ in project.planned(
+            "--configfile", *files, "--config", "datasets={photos: {path: /my/images}}"
+        )
+    )
+    jobs = jobs_behind(catalogue(scale), [Places(scale.results).page()])
+    assert planned == Counter(job.stage for job in jobs.values())
+    assert scale.rehearsal and scale.execution.device == "cpu"
+    assert scale.results != load_scale_file(root / files[0]).results
 
 
 def test_a_missing_network_and_a_missing_dataset_are_one_line_each(project):
