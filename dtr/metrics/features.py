@@ -52,12 +52,18 @@ class Features:
     reference: str | None = None  # where these statistics come from, as JSON
 
     def gaussian(self, part: str = "features") -> Gaussian | None:
-        """The known statistics of one kind of features (a key of STATISTICS), else their own."""
+        """The known statistics of one kind of features (a key of STATISTICS), else their own.
+
+        None where there are neither. Images of a reference are a part of those that it is of, so
+        what it has no statistics of is not taken from them.
+        """
         mean, covariance = (getattr(self, name) for name in STATISTICS[part])
         if mean is not None:
             return Gaussian(mean, covariance)
         values = getattr(self, part)
-        return None if values is None or len(values) < 2 else Gaussian.of(values)
+        if self.mu is not None or values is None or len(values) < 2:
+            return None
+        return Gaussian.of(values)
 
     def __len__(self) -> int:
         return len(self.features)

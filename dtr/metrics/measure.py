@@ -178,9 +178,7 @@ def _distances(generated, real, protocol, bootstrap) -> list[tuple[str, float, I
     if generated.spatial is not None and pair["real"] is not None:
         value = fid.frechet(**pair)
         found.append(("sfid", value, fid.frechet_interval(value, **pair, **draws)))
-    # Statistics that others published have none of these, and a part of the images is not all.
-    known = real.mu is None or real.mu_clean is not None
-    pair = {"generated": generated.clean, "real": real.gaussian("clean") if known else None}
+    pair = {"generated": generated.clean, "real": real.gaussian("clean")}
     if generated.clean is not None and pair["real"] is not None:
         value = fid.frechet_clean(**pair)
         found.append(("fid-clean-own", value, fid.frechet_interval(value, **pair, **draws)))

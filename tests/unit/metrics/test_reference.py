@@ -188,6 +188,15 @@ def test_samples_are_measured_against_the_statistics(network, dataset, tmp_path)
     assert all(metric["low"] <= metric["value"] <= metric["high"] for metric in metrics)
 
 
+def test_what_a_reference_has_no_statistics_of_is_not_taken_from_its_images(network, tmp_path):
+    """FID against all images and sFID against some of them would be two references."""
+    own = sample_file(tmp_path / "shard.npz", network)
+    write_reference("adm", published(tmp_path / "x.npz", network), tmp_path, tmp_path / "real.npz")
+    real = load_features([tmp_path / "real.npz"])
+    assert real.spatial is not None and real.gaussian("spatial") is None
+    assert "sfid" not in names(measure(own, real, PROTOCOL, bootstrap=4))
+
+
 def test_statistics_without_images_still_have_a_distance(network, tmp_path):
     own = sample_file(tmp_path / "shard.npz", network)
     settings = published(tmp_path / "coco.npz", network, arr_0=None)
