@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -15,6 +17,7 @@ from dtr.planning.runs import all_runs, reason_not_run
 from dtr.records.schema import (
     AnyRecord,
     CkaRecord,
+    LossPoint,
     MetricsRecord,
     ModelRecord,
     ThroughputRecord,
@@ -43,13 +46,17 @@ COLUMNS = {  # of the tidy table, with the value of a cell that says nothing
     "path": "",
 }
 
+# Of a training's history; one of 400,000 steps has ten times as many, which take 43 MB, and the
+# paper has hundreds of them.
+MOST_POINTS = 4000
+
 
 class Records:
     """The records of one scale: `frame` (tidy), the readable ones by path, and the broken ones.
 
     `metrics` and `trainings` map the path below the results folder to the record; `cka` maps
     (run, seed), `throughput` the paper's size, and `running` (run, seed) of each training that
-    goes on at this moment to its step.
+    goes on at this moment to its step. A history is kept in at most MOST_POINTS means.
     """
 
     def __init__(self, scale: Scale) -> None:
@@ -101,7 +108,7 @@ class Records:
             if isinstance(record, str):
                 yield place | {"status": "broken", "reason": record}
                 continue
-            self.trainings[path] = record
+            self.trainings[path] = _shortened(record)
             yield place | {
                 "status": record.status,
                 "reason": record.reason or "",
@@ -193,6 +200,26 @@ class Records:
             if record.sources.get(family) != source:
                 return f"trained with another version of its {family}"
         return None
+
+
+def _shortened(record: ModelRecord) -> ModelRecord:
+    """A record with a history of at most MOST_POINTS; each is a mean, at the step of its last."""
+    history = record.history
+    stride = -(-len(history) // MOST_POINTS)
+    if stride <= 1:
+        return record
+    first = len(history) % stride  # counted from the end, so that the last step stays
+    starts = [*([0] if first else []), *range(first, len(history), stride)]
+    parts = [history[start:end] for start, end in pairwise([*starts, len(history)])]
+    return record.model_copy(update={"history": [_mean(part) for part in parts]})
+
+
+def _mean(points: list[LossPoint]) -> LossPoint:
+    means = {
+        name: fmean(getattr(point, name) for point in points)
+        for name in ("loss", "mse", "vb", "rate")
+    }
+    return points[-1].model_copy(update=means)
 
 
 def differing(now: Any, then: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,12 +1,13 @@
 """Reading records: everything that is there, and damage as a row."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from dtr.config.scale import Scale
-from dtr.records.table import Records
+from dtr.records.table import MOST_POINTS, Records
 from tests.synthetic_results import (
     model_folder,
     write_control,
@@ -110,3 +111,23 @@ def test_everything_is_read(scale: Scale) -> None:
     write_everything(scale)
     records = Records(scale)
     assert len(records.trainings) == 6 and len(records.metrics) == 10 and not records.broken
+
+
+@pytest.mark.parametrize("count", [10, MOST_POINTS, MOST_POINTS + 1, 10 * MOST_POINTS + 7])
+def test_a_long_history_is_kept_in_means(scale: Scale, count: int) -> None:
+    """Histories of hundreds of thousands of steps would not fit into memory together."""
+    points = [
+        {"step": 10 * n, "loss": float(n % 2), "mse": n, "vb": 0.0} for n in range(1, count + 1)
+    ]
+    write_training(scale, RUN, history=points)
+    (record,) = Records(scale).trainings.values()
+    kept = record.history
+    assert (
+        len(kept) == count if count <= MOST_POINTS else MOST_POINTS / 2 < len(kept) <= MOST_POINTS
+    )
+    steps = [point.step for point in kept]
+    assert steps[-1] == 10 * count and sorted(set(steps)) == steps
+    # Each stands for the points up to its step.
+    widths = [end - start for start, end in pairwise([0, *(step // 10 for step in steps)])]
+    total = sum(width * point.mse for width, point in zip(widths, kept, strict=True))
+    assert total == pytest.approx(sum(range(1, count + 1)))
