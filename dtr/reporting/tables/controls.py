@@ -19,12 +19,14 @@ def control_rows(columns: list[Column], records: Records) -> list[Row]:
     """Floor and ceiling of each metric: real against real images, and the untrained baseline."""
     real = [_control(column, _real_rows(column, records), records) for column in columns]
     untrained = [_control(column, _untrained_rows(column, records), records) for column in columns]
+    note = ""
     for column, cell in zip(columns, real, strict=True):
         if cell.status == "measured":
             statistics = records.scale.slots[column.group.slot].reference is not None
+            note = f"Real against real images: {OWN}" if statistics else note
             cell.reason = "; ".join(filter(None, (cell.reason, OWN if statistics else OTHERS)))
     return [
-        Row(("real against real images",), real, "control"),
+        Row(("real against real images",), real, "control", note),
         Row(("untrained network",), untrained, "control"),
     ]
 

@@ -64,8 +64,7 @@ def _notes(table: Table) -> list[str]:
             "Bold: the paper’s best of a column; here the best and all whose range over seeds "
             "overlaps its, where that is not every value.",
         ]
-    lines += [f"Reference computed here: {note}." for note in table.reference_notes()]
-    lines += [f"{note}." for note in table.size_notes()]
+    lines += [f"{note}." for note in table.notes()]
     lines += [
         f"†: {column.measured_as} of {SLOTS[column.group.slot].dataset} is {column.refuted}; "
         "values here are never bold."

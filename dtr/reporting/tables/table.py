@@ -32,11 +32,15 @@ class Column:
 
 @dataclass
 class Row:
-    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control."""
+    """`kind`: paper (a row of the paper), quoted, extra (a run of the scale's own), control.
+
+    `note`: how it is meant, for below the table, if that is not what is expected of it.
+    """
 
     labels: tuple[str, ...]
     cells: list[Cell]
     kind: str = "paper"
+    note: str = ""
 
 
 @dataclass
@@ -95,27 +99,32 @@ class Table:
             return ""
         return "– no value in the paper, and none here"
 
-    def reference_notes(self) -> list[str]:
-        """Of each dataset with reference statistics of the workflow's own, what they are."""
+    def notes(self) -> list[str]:
+        """What the values are compared with, and how to read their differences to the paper."""
+        return [*self._reference_notes(), *self._size_notes()]
+
+    def _reference_notes(self) -> list[str]:
         datasets = dict.fromkeys(column.computed for column in self.columns if column.computed)
-        return [
-            f"values of {dataset} compare with statistics of its training images that the workflow "
-            "computed, not with a published file"
-            for dataset in datasets
-        ]
+        said = [row.note for row in self.rows if row.note]
+        if datasets:
+            said.insert(
+                0,
+                f"Reference computed here: values of {', '.join(datasets)} compare with statistics "
+                "of all training images that the workflow computed, not with a published file",
+            )
+        return said
 
     def differences(self) -> list[Difference]:
         """Those to the paper's values, of cells that compare with them in size."""
         cells = (cell for row in self.rows for cell in row.cells)
         return [cell.difference for cell in cells if cell.difference is not None]
 
-    def size_notes(self) -> list[str]:
-        """How to read the differences, where there are any."""
+    def _size_notes(self) -> list[str]:
         if not self.differences():
             return []
         return [
-            "Per cent: the difference to the paper's value, where data, networks, training and "
-            "measurement are the paper's",
+            "Per cent: the difference to the paper’s value, where data, networks, training and "
+            "measurement are the paper’s",
             "≈: a FID within the noise of one seed, below two standard deviations of what "
             f"retraining does to it, {100 * FID_LOTTERY:.1f} % of each FID (The FID Lottery, arXiv "
             "2606.20536)",
@@ -154,8 +163,8 @@ def size_summary(tables: list[Table]) -> str:
         return ""
     far = sorted((one for one in found.values() if not one.near), key=lambda one: one.share)
     models = f"{len(found)} model{'s' if len(found) > 1 else ''}"
-    near = f"{len(found) - len(far)} within the noise of one seed of the paper's value"
-    said = f"FID compares in size with the paper's for {models}: {near}"
+    near = f"{len(found) - len(far)} within the noise of one seed of the paper’s value"
+    said = f"FID compares in size with the paper’s for {models}: {near}"
     if not far:
         return f"{said}."
     ends = dict.fromkeys((far[0].text, far[-1].text))
