@@ -36,6 +36,15 @@ def blocks(root) -> dict[str, list[str]]:
     return found
 
 
+def test_no_target_is_taken_for_a_config_file(root):
+    """`--configfile mine.yaml table8` has Snakemake look for a file called table8."""
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("workflow/config/*.yaml")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        followed = re.findall(r"--configfile (?:\S+\.yaml )*\S+\.yaml ([\w:]\S*)", text)
+        assert all(".yaml" in word for word in followed), (page, followed)
+
+
 @pytest.fixture
 def project(blocks, tmp_path, monkeypatch):
     """A working directory with the three parts of the page."""
