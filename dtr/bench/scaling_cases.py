@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import Connection, wait
 
-from dtr.analysis.throughput import noise_trainer
+from dtr.analysis.throughput import noise_trainer, paper_settings
 from dtr.bench.timing import Bench, Case, Variant
 from dtr.bench.timing import wait as wait_for_device
 from dtr.bench.training_cases import of_paper, with_precision
@@ -19,6 +19,7 @@ from dtr.support.errors import Refusal
 from dtr.support.processes import end_with
 from dtr.training.distributed import world
 
+IMAGES = 4  # of a batch on a CPU: a step of some seconds
 PATIENCE = 300  # seconds for one step, or until all processes are there
 
 
@@ -29,6 +30,8 @@ def _scaling(bench: Bench) -> dict[str, Variant]:
     settings = of_paper("DiT-B/2" if on_gpu else "DiT-S/2", bench)
     if on_gpu:
         settings = with_precision(settings, "bfloat16")
+    elif not bench.small:
+        settings = paper_settings("DiT-S/2", IMAGES)
     # As many threads in each of them as there are for one of the most, so that only they count.
     threads = max(1, bench.threads // bench.processes)
     counts = [2**power for power in range(bench.processes.bit_length())]

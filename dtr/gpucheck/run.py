@@ -67,7 +67,7 @@ def run_checks(
             "random numbers": lambda: parity.random_numbers(device),
             "parts of a batch": lambda: training.parts(device, folder / "parts"),
             "training curve": lambda: training.curves(device, steps),
-            "other ways": lambda: training.ways(device, steps),
+            "other ways": lambda: training.ways(device, min(steps, 50)),
             "memory of routing": lambda: training.memory(device, small=small),
             "kill and resume": lambda: training.resume(device, folder, steps),
             "processes": lambda: training.processes(device, folder, steps, processes),

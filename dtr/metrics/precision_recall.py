@@ -8,6 +8,7 @@ the two numbers, hence keywords only.
 import numpy as np
 
 BATCH = 1000  # rows and columns of the distance matrix held at once; does not change the result
+DISTANCES = 20_000_000  # held at once, of which torch-fidelity and torch make four copies
 
 
 def precision_recall(
@@ -31,11 +32,12 @@ def precision_recall(
     features_1, features_2 = (
         torch.from_numpy(np.asarray(features, dtype=np.float64)) for features in (generated, real)
     )
+    rows = max(1, DISTANCES // max(len(generated), len(real)))
     values = prc_features_to_metric(
         features_1,
         features_2,
         prc_neighborhood=neighbours,
-        prc_batch_size=BATCH,
+        prc_batch_size=min(BATCH, rows),
         save_cpu_ram=True,
         verbose=False,
     )

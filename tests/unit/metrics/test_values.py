@@ -137,3 +137,5 @@ def test_precision_recall_does_not_depend_on_the_batching(monkeypatch):
     whole = precision_recall(generated=generated, real=real, neighbours=3)
     monkeypatch.setattr(module, "BATCH", 37)
     assert precision_recall(generated=generated, real=real, neighbours=3) == whole
+    monkeypatch.setattr(module, "DISTANCES", 1700)  # of large sets, whose rows are many
+    assert precision_recall(generated=generated, real=real, neighbours=3) == whole
