@@ -48,8 +48,6 @@ FIGURE_SLOTS = {
     "figure5": "class_conditional",
 }
 
-FractionOfChannels = Annotated[float, Field(gt=0, le=1)]
-
 
 class Choice(BaseModel):
     """A part by its registered name, with the constants it is given; a bare name gives none."""

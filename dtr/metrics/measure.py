@@ -41,18 +41,6 @@ DIRECTIONS = {
     "recall": "higher",
     "recognised": "higher",
 }
-# What low and high mean, for the footnotes of tables.
-INTERVALS = {
-    "fid": "95 % bootstrap over the generated images, recentred; real images fixed",
-    "fid-clean": "95 % bootstrap over the generated images, recentred; real images fixed",
-    "sfid": "95 % bootstrap over the generated images, recentred; real images fixed",
-    "fid-clean-own": "95 % bootstrap over the generated images, recentred; real images fixed",
-    "kid": "95 % bootstrap over the generated images, recentred; real images fixed",
-    "inception_score": "95 % bootstrap over the generated images, recentred",
-    "precision": "95 % Wilson over the generated images; real manifold fixed",
-    "recall": "95 % Wilson over the real images; generated manifold fixed",
-    "recognised": "95 % Wilson over the generated images",
-}
 
 
 class Unmeasurable(Refusal):
@@ -128,6 +116,9 @@ def measure(
     generated: Features, real: Features, protocol: Protocol | MetricSettings, *, bootstrap: int
 ) -> list[dict[str, Any]]:
     """Every metric of `generated` against `real`: name, n, value, 95 % low and high, direction.
+
+    Intervals are over the generated images, the real ones stay fixed: a bootstrap moved onto the
+    value; of shares Wilson's, of recall over the real images.
 
     Where `real` is statistics without images, what compares single images (KID, precision, recall)
     is left out; where either side has no spatial features, sFID is.

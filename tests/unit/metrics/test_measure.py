@@ -15,7 +15,7 @@ from dtr.metrics.features import (
     sample_features,
     write_real_features,
 )
-from dtr.metrics.measure import DIRECTIONS, INTERVALS, measure, measure_files, measure_real
+from dtr.metrics.measure import DIRECTIONS, measure, measure_files, measure_real
 from dtr.support.errors import Refusal
 from tests.unit.metrics.conftest import PROTOCOL, by_name, features_of, saved
 
@@ -30,7 +30,6 @@ def test_every_metric_has_its_value_inside_its_interval():
         assert metric["n"] == 120
         assert metric["low"] <= metric["value"] <= metric["high"]
         assert metric["low"] < metric["high"]
-    assert set(INTERVALS) == set(DIRECTIONS)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
