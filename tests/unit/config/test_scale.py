@@ -18,6 +18,7 @@ from dtr.routing import Windows
 from dtr.support.errors import Refusal
 from dtr.support.settings import parse
 
+GRAPHS = "blocks-reduce-overhead"
 ROW = {
     "id": "mine",
     "slot": "class_conditional",
@@ -109,6 +110,23 @@ def test_a_number_no_machine_has_is_refused_wherever_it_stands(digits, where, nu
     line = refused(changed(digits, where, number))
     assert f"{where} = " in line
     assert "finite number" in line or "at most 64 bits" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"devices": [0, 1]}, "devices [0, 1] are of no use with device cpu"),
+        ({"device": "cuda", "devices": [0], "processes": 2}, "exceeds the devices [0]"),
+        ({"device": "cuda", "devices": [0], "nodes": 2}, "[0] are of one machine, with nodes 2"),
+        ({"nodes": 3}, "32: not divisible by execution.nodes times execution.accumulation (3)"),
+        ({"processes": 4, "nodes": 16}, "execution.processes times execution.nodes times"),
+        ({"compile": GRAPHS}, f"compile {GRAPHS} needs device cuda, not cpu"),
+        ({"compile": GRAPHS, "device": "cuda", "accumulation": 2}, "needs accumulation 1, not 2"),
+        ({"compile": GRAPHS, "device": "cuda", "recompute": "blocks"}, "needs recompute nothing"),
+    ],
+)
+def test_what_does_not_fit_together_in_execution_is_refused(digits, changes, says):
+    assert says in refused(digits | {"execution": digits["execution"] | changes})
 
 
 @pytest.mark.parametrize("beta", [1, 1.0, 0.001])
