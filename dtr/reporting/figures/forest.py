@@ -44,7 +44,7 @@ def forest_figure(lines: Sequence[Line]) -> tuple[Figure, str] | None:
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("change of the metric, per cent (for FID, left is better)")
-    _key(axis)
+    _key(figure, axis)
     alt = (
         "Effect of every claim in per cent with its 95 % interval, beside the paper's. "
         + " ".join(f"{line.title}: {line.value:+.1f} ({line.verdict})." for line in lines)
@@ -68,17 +68,16 @@ def _draw(axis, row: int, line: Line) -> None:
         axis.plot(line.expected, row, "D", mfc="none", mec=INK, mew=1.2, ms=5.5)
 
 
-def _key(axis) -> None:
-    """What the marks mean, below the axis."""
+def _key(figure, axis) -> None:
+    """What the marks mean, below the axis and its title however many lines there are."""
     shown = [
         axis.plot([], [], "o-", color=COLOURS["none"], label="here, 95 % interval")[0],
         axis.plot([], [], "D", mfc="none", mec=INK, mew=1.2, ls="", label="the paper")[0],
         axis.barh(0, 0, color=RULE, alpha=0.55, label="too small to be seen (80 % power)"),
     ]
-    axis.legend(
+    figure.legend(
         handles=shown,
-        loc="upper center",
-        bbox_to_anchor=(0.3, -0.09 if len(axis.lines) < 30 else -0.06),
+        loc="outside lower center",
         ncols=3,
         frameon=False,
         fontsize=SMALL,

@@ -1,6 +1,7 @@
 """What the page says first, the power of some seeds, and the second outcome."""
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dtr.config.scale import Scale
 from dtr.experiments import RUNS
@@ -77,6 +78,16 @@ def test_an_effect_beyond_the_picture_is_an_arrow() -> None:
     (axis,) = figure.axes
     (mark,) = [one for one in axis.lines if one.get_marker() == ">"]
     assert 0.9 * LIMIT < mark.get_xdata()[0] <= LIMIT and "far: +900.0 (contradicted)" in alt
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_the_key_stands_below_the_axis_however_many_claims_there_are(count: int) -> None:
+    line = Line("one", "inconclusive", -5.0, -9.0, 3.0, -20.0, 12.0)
+    figure, _ = forest_figure([line] * count)
+    FigureCanvasAgg(figure).draw()
+    (axis,), (key,) = figure.axes, figure.legends
+    assert key.get_window_extent().y1 <= axis.xaxis.label.get_window_extent().y0
+    assert key.get_window_extent().y0 >= 0
 
 
 def test_power_says_what_the_seeds_can_see_and_cost(whole: Scale) -> None:
