@@ -69,23 +69,31 @@ def run_verb(arguments: Sequence[str]) -> int:
     try:
         parsed = _parser().parse_args(arguments)
         parsed.verb(parsed)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return 0
     except (Refusal, Suspended) as outcome:
         problem, status = f"{outcome}{ending(outcome)}", outcome.exit_status
     except KeyboardInterrupt:
         problem, status = "interrupted", INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output, such as `head`, has enough; the rest would fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # who read our output, such as `head`, has enough
+        _print_no_more()
         return CLOSED
     except OSError as error:
-        reason = unwritable_reason(error) or error.strerror
-        if error.filename is None or reason is None:
+        if error.filename is not None:
+            problem = f"{error.filename}: {unwritable_reason(error) or error.strerror}"
+        elif reason := unwritable_reason(error):
+            problem = f"output cannot be written ({reason})"
+            _print_no_more()
+        else:
             raise
-        problem, status = f"{error.filename}: {reason}", Refusal.exit_status
+        status = Refusal.exit_status
     print(f"dtr {arguments[0]}: {problem}", file=sys.stderr)
     return status
+
+
+def _print_no_more() -> None:
+    """Drop what is left of the output, which would fail again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -156,6 +156,22 @@ def test_an_output_that_nobody_reads_ends_it_quietly():
     assert (answer.returncode, answer.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="of Linux")
+def test_an_output_without_room_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "dtr", "schema"]
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    line = "dtr schema: output cannot be written (No space left on device)\n"
+    assert (answer.returncode, answer.stderr) == (2, line)
+
+
+def test_an_output_that_is_closed_is_none():
+    command = [sys.executable, "-m", "dtr", "schema"]
+    closed = {"preexec_fn": lambda: os.close(1)}
+    answer = subprocess.run(command, stderr=subprocess.PIPE, text=True, **closed)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
 def test_a_sample_needs_a_model(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["sample", "--protocol", "{}", "--shard", "0", "--shard-size", "1", "--out", "x"])
