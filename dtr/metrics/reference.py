@@ -106,7 +106,8 @@ def _computed(
     with Progress(f"reference {name}", len(rows), unit="image") as progress:
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            found = extract(extractor, np.asarray(dataset.images[rows[part]]), source=name)
+            images, where = np.asarray(dataset.images[rows[part]]), f"{name} from {start:,} on"
+            found = extract(extractor, images, source=where, shown=True)
             for key, values in found.items():
                 if key in STATISTICS:
                     moments.setdefault(key, Moments()).add(values)
