@@ -28,6 +28,7 @@ OPTIONS = (
     "--set-threads", "sample=1", "--default-resources", "mem_mb=1500", "runtime=30", "nodes=1",
     "--latency-wait", "10", "--seconds-between-status-checks", "5",
     "--slurm-init-seconds-before-status-checks", "5", "--slurm-status-command", "squeue",
+    "--no-hooks",  # no page of a sweep that is to fail
 )  # fmt: skip
 
 
@@ -187,11 +188,14 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     give_up = pytest.skip if os.environ.get(WANTED) == "try" else pytest.fail
     if why := in_the_way():
         give_up(why)
-    made = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        made = Cluster(tmp_path_factory.mktemp("slurm"))
+    except OSError as error:
+        give_up(f"{CONF}: cannot be written ({error.strerror})")
     try:
         try:
             made.start_all()
-        except (AssertionError, OSError) as error:  # as in a container that allows no daemons
+        except (AssertionError, LookupError, OSError) as error:  # as where no daemons are allowed
             give_up(f"SLURM does not start here: {str(error).splitlines()[0]}")
         yield made
     finally:
