@@ -5,20 +5,17 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from dtr.assets.extractor import DigitsCNN, extract, load_extractor
+from dtr.assets.extractor import extract, load_extractor
 from dtr.cli import main
-from dtr.config.stages import ExtractorSettings, Protocol
+from dtr.config.stages import Protocol
 from dtr.metrics.features import Features
 from dtr.metrics.images import read_images
 from dtr.metrics.measure import MetricSettings, measure
-from dtr.planning.places import ASSET
-from dtr.records.schema import ExtractorRecord
-from dtr.records.weights import write_weights
 from dtr.support.errors import Refusal
 from dtr.support.files import hash_file
+from tests.unit.metrics.conftest import write_extractor
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 REAL = np.random.default_rng(1).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
@@ -34,17 +31,8 @@ def write_folder(folder, images, suffix: str = ".png"):
 @pytest.fixture
 def extractor(tmp_path):
     """An untrained extractor."""
-    folder = tmp_path / "digits-cnn"
-    torch.manual_seed(0)
-    settings = ExtractorSettings(
-        type="digits_cnn", dataset="digits", width=2, features=6, steps=1, batch_size=1,
-        learning_rate=0.1, seed=0,
-    )  # fmt: skip
-    write_weights(
-        folder, ASSET, DigitsCNN(settings).state_dict(), ExtractorRecord, settings=settings.plain(),
-        test_accuracy=0.1, train_accuracy=0.1, dataset_hash="", provenance={},
-    )  # fmt: skip
-    return folder
+    write_extractor(tmp_path / "digits-cnn", seed=0)
+    return tmp_path / "digits-cnn"
 
 
 @pytest.fixture

@@ -25,8 +25,11 @@ def test_readme_tells_the_reference_results(root: Path) -> None:
         (one,) = claims[name].comparisons
         here = f"{one.effect_text} {one.interval_text}"
         rows[place] = (here, one.change(one.expected), claims[name].verdict)
-    text = (root / "README.md").read_text(encoding="utf-8").partition("## What came out")[2]
-    cells = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    text = (root / "README.md").read_text(encoding="utf-8")
+    first, _, table = text.partition("## What came out")
+    cells = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)
     told = {place: tuple(rest) for place, *rest in cells if place in PLACES}
     said = {place: tuple(cell.replace("−", "-") for cell in row) for place, row in rows.items()}
     assert told == said
+    here, paper, _ = said["all five together"]
+    assert f"FID changes by {here}, in the paper by {paper}" in " ".join(first.split())
