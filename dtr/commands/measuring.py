@@ -142,7 +142,8 @@ def measure_images(args: argparse.Namespace) -> None:
     for metric in record.metrics:
         values = (f"{value:.5g}" for value in (metric.value, metric.low, metric.high))
         print(row(metric.name, metric.n, *values, metric.direction))
-    print(f"{record.real_n} real images; KID draws {record.settings['kid_subset']} at once")
+    drawn = record.settings["kid_subset"]
+    print(f"{record.real_n} real images" + (f"; KID draws {drawn} at once" if drawn else ""))
     if protocol is not None and protocol.n_samples != record.n:
         print(f"the protocol's n_samples is {protocol.n_samples}: FID of other n is no comparison")
 

@@ -77,6 +77,11 @@ def throughput(args: argparse.Namespace) -> None:
 
 def add_verbs(verbs: options.Verbs) -> None:
     """Declare the verbs of this module, with their options."""
+    _add_train(verbs)
+    _add_throughput(verbs)
+
+
+def _add_train(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "train", train)
     options.add_run(verb)
     options.add_step(verb)
@@ -127,6 +132,8 @@ def add_verbs(verbs: options.Verbs) -> None:
         help="stop, saved, with exit status 75 after this time",
     )
 
+
+def _add_throughput(verbs: options.Verbs) -> None:
     verb = options.add_verb(verbs, "throughput", throughput)
     verb.add_argument("--backbone", required=True, help="one of the sizes that `complexity` lists")
     options.add_batch_size(verb, default=32)  # the paper's 256 on 8 devices

@@ -53,11 +53,12 @@ def write_samples(
     check_decoder(protocol, settings, model_folders[0], autoencoder_folder)
     check_prompts(protocol, settings, model_folders[0], text_encoder, data)
     decoder = None if autoencoder_folder is None else load_autoencoder(autoencoder_folder, device)
-    captions = prompts = None
+    told, prompts = {}, None
     if text_encoder is not None:
         encoder = build_text_encoder(text_encoder, device)
         _check_encoder(model, encoder, model_folders[0])
         captions = prompt_texts(data, first + count, seed=protocol.seed)[first:]
+        told["captions"] = np.array(captions)
         prompts = torch.from_numpy(encoder.encode(captions)).float()
     latents, labels = sample_shard(
         model,
@@ -73,20 +74,26 @@ def write_samples(
         title=f"sample {model_folders[0]} shard {shard}",
         prompts=prompts,
     )
-    finite = latents.isfinite().flatten(1).all(dim=1)
-    latents[~finite] = 0
-    if decoder is None:
-        images = to_images(latents)
-    else:
-        images = decode(decoder[0], latents, decoder[1], batch_size=decode_batch)
-    lost = int((~finite).sum())
-    told = {"labels": labels} if captions is None else {"captions": np.array(captions)}
+    images, lost = _visible(latents, decoder, decode_batch)
+    told = told or {"labels": labels}
     if (drawn := rng_of(rng, device)) != "host":
         told["rng"] = np.array(drawn)
     with replacing(out) as temporary:
         seconds = np.array(time.perf_counter() - started)
         np.savez(temporary, arr_0=images, lost=np.array(lost), seconds=seconds, **told)
     return lost
+
+
+def _visible(
+    latents: torch.Tensor, decoder: tuple[nn.Module, float] | None, decode_batch: int | None
+) -> tuple[np.ndarray, int]:
+    """Images uint8 [n, H, W, 3] of what was sampled, and how many of it had no numbers."""
+    finite = latents.isfinite().flatten(1).all(dim=1)
+    latents[~finite] = 0
+    lost = int((~finite).sum())
+    if decoder is None:
+        return to_images(latents), lost
+    return decode(decoder[0], latents, decoder[1], batch_size=decode_batch), lost
 
 
 def _images_of(shard: int, shard_size: int, n_samples: int) -> tuple[int, int]:

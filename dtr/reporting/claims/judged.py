@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
+from dtr.config.checks import CLAIMS
 from dtr.config.scale import Scale
 from dtr.records.table import Records
 from dtr.reporting.claims.comparisons import (
@@ -47,7 +48,6 @@ from dtr.support.errors import Refusal
 from dtr.support.files import write_json, write_text
 from dtr.support.settings import Name, Settings, parse
 
-SOURCE = Path(__file__).parents[3] / "report" / "claims.yaml"
 KINDS = {"claim": "claims of the paper", "counter": "known findings against the method"}
 PLURALS = {
     ONE_SEED[REPRODUCED]: "agree (1 seed)",
@@ -146,16 +146,16 @@ class ClaimsSummary:
 @cache
 def load_claims() -> tuple[Claim, ...]:
     """The claims in the order of the page; a mistake in the file is refused by its place."""
-    if not SOURCE.is_file():
-        raise Refusal(f"{SOURCE}: missing; the page is built from a repository clone")
+    if not CLAIMS.is_file():
+        raise Refusal(f"{CLAIMS}: missing; the page is built from a repository clone")
     claims = parse(
         tuple[Claim, ...],
-        yaml.safe_load(SOURCE.read_text(encoding="utf-8")),
-        source=SOURCE.name,
+        yaml.safe_load(CLAIMS.read_text(encoding="utf-8")),
+        source=CLAIMS.name,
     )
     for name, count in Counter(claim.id for claim in claims).items():
         if count > 1:
-            raise Refusal(f"{SOURCE.name}: id = {name!r}: there are {count} claims of this id")
+            raise Refusal(f"{CLAIMS.name}: id = {name!r}: there are {count} claims of this id")
     return claims
 
 
